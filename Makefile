@@ -1,0 +1,44 @@
+# Two commands for the first hour: make demo, make test. Both make .venv from the lock file by themselves.
+# ARGS is handed on:  make demo ARGS=--once    make test ARGS="-k mllp"
+PYTHON ?= python3
+ARGS   ?=
+BIN    := .venv/bin
+
+.PHONY: demo test check bench lint lock clean
+
+demo: .venv/.ready
+	@$(BIN)/bridge demo $(ARGS)
+
+test: .venv/.ready
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+check: lint test
+
+bench: .venv/.ready
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+# A step that failed leaves no stamp, so the next call does it again.
+.venv/.ready: deploy/requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11 ...")'
+	@echo "setting up .venv from deploy/requirements-dev.lock (a minute or two, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Written without a registry's address: where packages come from is the machine's own setting.
+lock:
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--extra dev pyproject.toml -o deploy/requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		pyproject.toml -c deploy/requirements-dev.lock -o deploy/requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build

@@ -1,0 +1,1 @@
+"""The bridge between hospitals and the Cardio API: HL7 v2 orders and DICOM ECGs in, tasks out."""

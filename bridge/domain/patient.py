@@ -1,0 +1,57 @@
+"""Patients: identifiers with their authority, and what is known of a person."""
+
+import unicodedata
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """A patient identifier and who issued it (CX.4; IssuerOfPatientID). No authority: the site's own."""
+
+    value: str
+    authority: str = ""
+
+    def agrees(self, other: "Identifier", *, site_authority: str = "") -> bool:
+        """Same value, and authorities that do not differ.
+
+        An absent authority is the site's own. Where the site has not named its own, an absent one agrees with any:
+        a match asks for a name or a birth date besides.
+        """
+        if self.value != other.value or not self.value:
+            return False
+        mine, theirs = self.authority or site_authority, other.authority or site_authority
+        return not mine or not theirs or mine.casefold() == theirs.casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class Demographics:
+    """What is known of a person; empty where it is not known. Dates are ISO, gender is the API's word."""
+
+    last_name: str = ""
+    first_name: str = ""
+    gender: str = ""
+    birth_date: str = ""
+
+    def over(self, other: "Demographics") -> "Demographics":
+        """Mine, with the other's values where I have none."""
+        return Demographics(
+            **{f.name: getattr(self, f.name) or getattr(other, f.name) for f in fields(Demographics)}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PatientUpdate:
+    """What a message says of a patient: a value is set, `None` clears it, an absent key keeps what is there.
+
+    Keys are the field names of `Demographics`. HL7 v2.5.1 §2.5.3: `""` deletes, empty says nothing.
+    """
+
+    identifier: Identifier
+    said: dict[str, str | None]
+
+
+def folded(name: str) -> str:
+    """A name for comparison: no case, no accents, no punctuation (`Strauß-Müller` is `STRAUSS MULLER`)."""
+    plain = unicodedata.normalize("NFKD", name).casefold()
+    kept = (c if c.isalnum() else " " for c in plain if not unicodedata.combining(c))
+    return " ".join("".join(kept).split())
