@@ -63,6 +63,12 @@ class StoreFull(StoreError):
     """No room: the disk or its quota is full."""
 
 
+class StoreConflict(BridgeError):
+    """A row that must be alone has a twin already, such as a second intention of one task; nothing was kept."""
+
+    disposition = Disposition.HOLD
+
+
 class CommitUnknown(BridgeError):
     """It is not known whether the commit took. Say nothing to the sender: the resend is absorbed (A3)."""
 

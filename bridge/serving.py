@@ -47,7 +47,12 @@ async def serving(app: Any, sock: socket.socket) -> AsyncIterator[str]:
     Connections still open at the end get 3 seconds.
     """
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3, server_header=False
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=3,
+        server_header=False,
     )
     server = _Embedded(config)
     host, port = sock.getsockname()[:2]

@@ -1,0 +1,1 @@
+"""The door out: understand → match → upload → create → settle."""

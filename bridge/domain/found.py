@@ -35,3 +35,17 @@ class Source(Protocol):
 
     def find(self, address: str) -> list[Found]:
         """Every value at that address, in order of appearance; an empty value is not a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnConnection:
+    """A source with the facts of the connection that brought it: `facts` are keyed by their `@` address."""
+
+    source: Source
+    facts: dict[str, str]
+
+    def find(self, address: str) -> list[Found]:
+        if not address.startswith("@"):
+            return self.source.find(address)
+        value = self.facts.get(address, "")
+        return [Found(value, address)] if value else []

@@ -34,9 +34,7 @@ class Demographics:
 
     def over(self, other: "Demographics") -> "Demographics":
         """Mine, with the other's values where I have none."""
-        return Demographics(
-            **{f.name: getattr(self, f.name) or getattr(other, f.name) for f in fields(Demographics)}
-        )
+        return Demographics(**{f.name: getattr(self, f.name) or getattr(other, f.name) for f in fields(Demographics)})
 
 
 @dataclass(frozen=True, slots=True)

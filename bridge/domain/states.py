@@ -23,11 +23,13 @@ class State(StrEnum):
 S = State
 MOVES: dict[State, frozenset[State]] = {
     S.RECEIVED: frozenset({S.READY, S.DONE, S.FILTERED, S.HELD, S.REJECTED, S.CREATED}),
-    S.READY: frozenset({S.UPLOADING, S.INTENT, S.CREATED, S.DONE, S.HELD, S.RETRY, S.REJECTED, S.CANCELLED}),
+    S.READY: frozenset(
+        {S.UPLOADING, S.INTENT, S.CREATED, S.DONE, S.HELD, S.RETRY, S.REJECTED, S.IN_DOUBT, S.CANCELLED}
+    ),
     S.UPLOADING: frozenset({S.READY, S.INTENT, S.HELD, S.RETRY, S.REJECTED, S.CANCELLED}),
     S.INTENT: frozenset({S.READY, S.CREATED, S.RETRY, S.REJECTED, S.IN_DOUBT, S.HELD}),
     S.RETRY: frozenset({S.READY, S.UPLOADING, S.INTENT, S.CREATED, S.HELD, S.REJECTED, S.CANCELLED}),
-    S.HELD: frozenset({S.READY, S.CANCELLED, S.DONE}),
+    S.HELD: frozenset({S.READY, S.CANCELLED}),
     S.REJECTED: frozenset({S.READY, S.CANCELLED}),
     S.IN_DOUBT: frozenset({S.CREATED, S.READY, S.CANCELLED}),
     S.CREATED: frozenset(),
@@ -35,7 +37,10 @@ MOVES: dict[State, frozenset[State]] = {
     S.FILTERED: frozenset(),
     S.CANCELLED: frozenset(),
 }
-"""The table of allowed moves. INTENT leads back to READY only where a message has a further order to send."""
+"""The table of allowed moves.
+
+INTENT leads back to READY where a message has a further order to send; READY leads to
+IN_DOUBT where an earlier order of the same message is in doubt and the last one needed no POST."""
 
 UNDER_WAY = frozenset({S.READY, S.UPLOADING, S.INTENT, S.RETRY})
 """Work of ours that is open: later messages of the same patient wait for it."""

@@ -1,0 +1,1 @@
+"""The doors in. Custody is taken here, before any positive answer."""

@@ -1,0 +1,187 @@
+"""`bridge check`: what your settings lack, before the night does it."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.cli import options
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing checked: ok, warning or error, with the place to mend."""
+
+    level: str
+    what: str
+    text: str
+
+
+@click.command("check")
+@options.config
+def command(config: Path | None) -> None:
+    """Settings, mapping, store, clock, free disk, API and token: each line ok, warning or error.
+
+    Exit status 1 on an error. Asks the API for the status of task 0, which creates nothing.
+    """
+    from bridge.errors import BridgeError
+    from bridge.settings import load
+
+    worst = 0
+    try:
+        settings = load(config)
+    except BridgeError as problem:
+        lines: Iterator[Line] = iter([Line("error", "settings", str(problem))])
+    else:
+        lines = _lines(settings)
+    colours = {"ok": "green", "warning": "yellow", "error": "red"}
+    for line in lines:
+        click.echo(f"{click.style(f'{line.level:<8}', fg=colours[line.level])} {line.what:<9} {line.text}")
+        worst = max(worst, line.level == "error")
+    sys.exit(worst)
+
+
+def _lines(settings: Any) -> Iterator[Line]:
+    yield Line("ok", "settings", "read, every key is known")
+    for check in (_mapping, _store, _disk, _clock, _listeners, _token, _api):
+        yield from check(settings)
+
+
+def _tried(what: str, work: Callable[[], str]) -> Line:
+    from bridge.errors import BridgeError
+
+    try:
+        return Line("ok", what, work())
+    except BridgeError as problem:
+        return Line("error", what, str(problem))
+    except OSError as problem:
+        return Line("error", what, f"{problem.filename or ''}: {problem.strerror}")
+
+
+def _mapping(settings: Any) -> Iterator[Line]:
+    from bridge.mapping.rules import load_rules
+
+    def work() -> str:
+        rules = load_rules(settings.mapping_document(), name=settings.mapping.file or "defaults")
+        return f"{settings.mapping.file or 'the defaults'}, version {rules.version}"
+
+    yield _tried("mapping", work)
+
+
+def _store(settings: Any) -> Iterator[Line]:
+    from bridge.errors import StoreRefused
+    from bridge.store import migrate
+    from bridge.store.sqlite import reader_engine
+
+    def work() -> str:
+        path: Path = settings.store.sqlite_path
+        folder = path.parent if path.parent.exists() else path.parent.parent
+        probe = folder / ".bridge-check"
+        probe.touch()
+        probe.unlink()
+        if not path.exists():
+            return f"{path} is not there yet; `bridge run` makes it"
+        with reader_engine(path).connect() as conn:
+            found = migrate.current(conn)
+        if found is not None and found > migrate.newest():
+            raise StoreRefused(f"store.url: schema {found} is newer than this bridge knows ({migrate.newest()})")
+        return f"{path}, schema {found}"
+
+    yield _tried("store", work)
+
+
+def _disk(settings: Any) -> Iterator[Line]:
+    from bridge.store.payloads import Payloads
+
+    root: Path = settings.store.payloads
+    while not root.exists():
+        root = root.parent
+    free = Payloads(root, min_free=settings.store.min_free).free()
+    if free < 0:
+        text = f"{-free >> 20} MiB short of store.min_free on {root}: nothing new would be taken"
+        yield Line("error", "disk", text)
+    else:
+        yield Line("ok", "disk", f"{free >> 20} MiB free above store.min_free")
+
+
+def _clock(settings: Any) -> Iterator[Line]:
+    from datetime import UTC, datetime
+    from zoneinfo import ZoneInfo
+
+    now = datetime.now(UTC)
+    if now.year < 2026:
+        yield Line("error", "clock", f"{now:%Y-%m-%d}: this machine's clock is wrong; times in messages would be too")
+        return
+    local = now.astimezone(ZoneInfo(settings.site.time_zone))
+    yield Line("ok", "clock", f"{now:%Y-%m-%d %H:%M:%S} UTC is {local:%H:%M} in {settings.site.time_zone}")
+
+
+def _listeners(settings: Any) -> Iterator[Line]:
+    from bridge.errors import CannotListen
+    from bridge.serving import open_socket
+    from bridge.settings import host_port
+
+    for name in ("hl7", "dicom", "console"):
+        listen = getattr(settings, name).listen
+        try:
+            open_socket(*host_port(listen), setting=f"{name}.listen").close()
+        except CannotListen as problem:
+            yield Line("warning", name, f"{problem} (a running bridge of your own holds it rightly)")
+        else:
+            yield Line("ok", name, f"{listen} is free")
+    if not settings.dicom.calling_ae_titles:
+        yield Line("warning", "dicom", "dicom.calling_ae_titles is empty: any AE title may store")
+
+
+def _token(settings: Any) -> Iterator[Line]:
+    def work() -> str:
+        settings.cardio.read_token()
+        return "an API token is there"
+
+    yield _tried("token", work)
+    if not settings.cardio.organization_path:
+        yield Line("error", "api", "cardio.organization_path is empty: the organization's unique path is needed")
+
+
+def _api(settings: Any) -> Iterator[Line]:
+    from bridge.dispatch.cardio.client import CardioClient
+    from bridge.domain.outcome import Answered2xx, BrokenAnswer, NotSent, Outcome, Refused
+    from bridge.errors import SettingsError
+
+    cardio = settings.cardio
+
+    async def probe() -> Outcome:
+        client = CardioClient(
+            base_url=cardio.base_url,
+            organization_path=cardio.organization_path or "-",
+            token=cardio.read_token,
+            timeout=10.0,
+            ca_file=cardio.ca_file,
+            proxy=cardio.proxy,
+        )
+        try:
+            return await client.probe()
+        finally:
+            await client.aclose()
+
+    try:
+        cardio.read_token()
+    except SettingsError:
+        return
+    match asyncio.run(probe()):
+        case Answered2xx() | BrokenAnswer() | Refused(status=400 | 404):
+            yield Line("ok", "api", f"{cardio.base_url} answers and takes the token")
+        case Refused(status=401, text=text):
+            yield Line("error", "api", f"the token is refused (401 {text}); see cardio.token_file")
+        case Refused(status=403, text=text):
+            yield Line("error", "api", f"the token may not act for {cardio.organization_path} (403 {text})")
+        case Refused(status=status, text=text):
+            yield Line("warning", "api", f"{cardio.base_url} answers {status} {text}")
+        case NotSent(detail=detail):
+            yield Line("error", "api", f"{cardio.base_url} cannot be reached: {detail}; see cardio.base_url")
+        case other:
+            yield Line("error", "api", f"{cardio.base_url} did not answer: {other.detail}")

@@ -1,0 +1,30 @@
+"""`bridge run`."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from bridge.cli import options
+
+
+@click.command("run")
+@options.config
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def command(config: Path | None, log_level: str) -> None:
+    """The service: MLLP listener, DICOM listener, dispatcher and console, until SIGTERM.
+
+    Prints the addresses that it took, one a line, then `ready`. Logs are JSON lines on standard error.
+    """
+    import uvloop
+
+    from bridge import logs
+    from bridge.app import serve
+    from bridge.settings import load
+
+    logs.configure(log_level)
+    settings = load(config)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, click.echo))

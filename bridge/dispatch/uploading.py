@@ -1,0 +1,80 @@
+"""A recording's upload file, made and sent chunk by chunk (cardio_api.md §1, §2).
+
+The file is deterministic: a start from offset 0 sends the same bytes again. Small ones stay in memory.
+"""
+
+import asyncio
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from bridge.dispatch.cardio.client import CardioClient
+from bridge.dispatch.policy import Decision, NewUpload, Proceed, Retry, Step, decide
+from bridge.domain.recording import Recording
+from bridge.formats.dicom.reader import require_scalable
+from bridge.formats.ecg.wfdb import Proof, write_archive
+from bridge.store.payloads import Payloads
+
+IN_MEMORY = 8 << 20
+SESSIONS = 3
+RESENDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """An upload that is whole, with the proof that no sample changed."""
+
+    upload_id: str
+    samples_sha256: str
+    proof: dict[str, Any]
+
+
+class Uploading:
+    """Sends recordings. A session that turns out to be unusable is opened anew, from offset 0 (F21, F22)."""
+
+    def __init__(self, client: CardioClient, payloads: Payloads, chunk_size: int) -> None:
+        self._client = client
+        self._payloads = payloads
+        self._chunk_size = chunk_size
+
+    async def upload(self, recording: Recording, path: Path) -> Uploaded | tuple[Decision, Step]:
+        """The upload's id, or what the policy makes of the call that failed."""
+        group = recording.rhythm()
+        require_scalable(group)
+        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=self._payloads.spool) as out:
+
+            def write() -> Proof:
+                with path.open("rb") as payload:
+                    return write_archive(group, payload, out, record=f"r{path.stem[:12]}")
+
+            proof = await asyncio.to_thread(write)
+            failed: tuple[Decision, Step] = (NewUpload("upload_failed"), Step.CHUNK)
+            for _ in range(SESSIONS):
+                opened = await self._client.open_upload(proof.total_size, proof.sha256)
+                decision = decide(Step.OPEN_UPLOAD, opened, attempt=1, jitter=0.5)
+                if not isinstance(decision, Proceed):
+                    return decision, Step.OPEN_UPLOAD
+                bad = await self._chunks(out, decision.upload_id)
+                if bad is None:
+                    return Uploaded(decision.upload_id, proof.samples_sha256, proof.summary())
+                failed = (bad, Step.CHUNK)
+                if not isinstance(bad, NewUpload):
+                    return failed
+            return failed
+
+    async def _chunks(self, file: IO[bytes], upload_id: str) -> Decision | None:
+        """Send every chunk in order. None: the upload is whole."""
+        file.seek(0)
+        offset = 0
+        while data := file.read(self._chunk_size):
+            for attempt in range(1, RESENDS + 1):
+                decision = decide(
+                    Step.CHUNK, await self._client.send_chunk(upload_id, offset, data), attempt=attempt, jitter=0.5
+                )
+                if isinstance(decision, Proceed):
+                    break
+                if not isinstance(decision, Retry) or decision.pause_destination or attempt == RESENDS:
+                    return decision
+            offset += len(data)
+        return None

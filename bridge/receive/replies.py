@@ -1,0 +1,91 @@
+"""Answers that wait for their outcome: one ticket an arrival, woken by what the store commits."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+
+from bridge.domain.states import SETTLED, UNDER_WAY, State
+from bridge.store.inbox import Kept
+from bridge.store.port import Notice, Transaction
+
+
+class Replies:
+    """Who waits for which message. Lives in the loop; `expect` is called in the store's thread.
+
+    A message is late at once where its task is due and the destination is known to be down: a feed keeps its pace
+    while the API does not (hl7.md §3.5).
+    """
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[bytes | None]] = {}
+        self._tickets: dict[int, set[int]] = {}  # message id → tickets
+        self._messages: dict[int, int] = {}  # ticket → message id
+        self._ready: set[int] = set()
+        self.destination_down = False
+
+    def ticket(self) -> int:
+        """A place to wait at, taken before the message is kept, so that no outcome can slip by."""
+        number = next(self._numbers)
+        self._waiting[number] = asyncio.get_running_loop().create_future()
+        return number
+
+    def expect(self, tx: Transaction, ticket: int, kept: Kept) -> None:
+        """Tie the ticket to its message, in the transaction that keeps it."""
+        tx.notify("expected", kept.id, (ticket, kept.state))
+
+    async def wait(self, ticket: int, seconds: float) -> bytes | None:
+        """The stored answer, or None where it is late."""
+        future = self._waiting[ticket]
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), max(seconds, 0.0))
+        except TimeoutError:
+            return None
+
+    def forget(self, ticket: int) -> None:
+        """Nobody waits here any more."""
+        future = self._waiting.pop(ticket, None)
+        if future is not None and not future.done():
+            future.cancel()
+        message_id = self._messages.pop(ticket, None)
+        if message_id is not None:
+            tickets = self._tickets.get(message_id, set())
+            tickets.discard(ticket)
+            if not tickets:
+                self._tickets.pop(message_id, None)
+                self._ready.discard(message_id)
+
+    def hear(self, notices: Sequence[Notice]) -> None:
+        """What a commit announced."""
+        for notice in notices:
+            match notice.topic:
+                case "expected":
+                    self._expected(notice.message_id, *notice.value)
+                case "settled":
+                    self._wake(notice.message_id, notice.value)
+                case "ready":
+                    if notice.message_id in self._tickets:
+                        self._ready.add(notice.message_id)
+                        if self.destination_down:
+                            self._wake(notice.message_id, None)
+                case "destination":
+                    self.destination_down = bool(notice.value)
+                    if self.destination_down:
+                        for message_id in list(self._ready):
+                            self._wake(message_id, None)
+
+    def _expected(self, message_id: int, ticket: int, state: State) -> None:
+        if ticket not in self._waiting:
+            return
+        self._tickets.setdefault(message_id, set()).add(ticket)
+        self._messages[ticket] = message_id
+        if state in UNDER_WAY:
+            self._ready.add(message_id)
+        if state in SETTLED or (state in UNDER_WAY and self.destination_down):
+            self._wake(message_id, None)  # settled without an answer: nothing will come by itself
+
+    def _wake(self, message_id: int, answer: bytes | None) -> None:
+        for ticket in self._tickets.get(message_id, ()):
+            future = self._waiting.get(ticket)
+            if future is not None and not future.done():
+                future.set_result(answer)

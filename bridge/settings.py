@@ -1,0 +1,298 @@
+"""The whole configuration, and the only reader of TOML, environment and secret files.
+
+`bridge.toml` first, then the environment: `BRIDGE_<SECTION>__<KEY>` wins over the file. A key that does not exist is
+an error that offers the nearest right name.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from bridge.errors import SettingsError
+
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?\s*$")
+_UNIT = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_LOOPBACK = ("127.", "localhost", "[::1]", "::1")
+
+
+def _bytes(value: Any) -> Any:
+    if isinstance(value, str):
+        found = _SIZE.match(value)
+        if not found:
+            raise ValueError("a size is a number and B, KiB, MiB, GiB or TiB, such as '5 GiB'")
+        return int(float(found[1]) * _UNIT[found[2]])
+    return value
+
+
+def _address(value: Any) -> Any:
+    host, _, port = str(value).rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("an address is host:port, such as 127.0.0.1:2575; port 0 takes any free one")
+    return str(value)
+
+
+def _zone(value: Any) -> Any:
+    try:
+        ZoneInfo(str(value))
+    except (ZoneInfoNotFoundError, ValueError) as cause:
+        raise ValueError("not an IANA time zone of this machine, such as Europe/Berlin") from cause
+    return str(value)
+
+
+Size = Annotated[int, BeforeValidator(_bytes)]
+Address = Annotated[str, BeforeValidator(_address)]
+Zone = Annotated[str, BeforeValidator(_zone)]
+
+
+def host_port(address: str) -> tuple[str, int]:
+    """The two halves of an `Address`; brackets of an IPv6 host are taken off."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether the address or URL host cannot be reached from another machine."""
+    return address.startswith(_LOOPBACK)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TlsSettings(_Section):
+    """Certificate and key of a listener; `client_ca` asks for client certificates from that authority."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+class SiteSettings(_Section):
+    time_zone: Zone = "UTC"
+    key_file: str = ""
+    assigning_authority: str = ""  # what an absent authority of a patient identifier means here
+
+
+class StoreSettings(_Section):
+    url: str = "sqlite:///var/bridge.db"
+    payloads: Path = Path("var/payloads")
+    min_free: Size = 5 * 2**30
+    ballast: Size = 64 * 2**20
+
+    @property
+    def sqlite_path(self) -> Path:
+        """The file of the embedded store."""
+        if not self.url.startswith("sqlite:///"):
+            raise SettingsError(
+                f"store.url: {self.url.split(':', 1)[0]} stores are not there yet; use sqlite:///path/to/bridge.db"
+            )
+        return Path(self.url.removeprefix("sqlite:///"))
+
+
+class Hl7Settings(_Section):
+    """One MLLP listener, and how it answers."""
+
+    listen: Address = "127.0.0.1:2575"
+    tls: TlsSettings | None = None
+    insecure_plaintext: bool = False
+    reply_budget: Annotated[float, Field(gt=0, le=60)] = 4.0
+    reply_late: Literal["accept", "hold"] = "accept"
+    order_response: Literal["response", "ack"] = "response"
+    ack_mode: Literal["original"] = "original"
+    processing_ids: tuple[str, ...] = ("P",)
+    order_filter: tuple[str, ...] = ()
+    fallback_charset: str = "cp1252"
+    max_frame: Size = 10_000_000
+    frame_timeout: Annotated[float, Field(gt=0)] = 30.0
+    idle_timeout: Annotated[float, Field(gt=0)] = 900.0
+    max_connections: Annotated[int, Field(gt=0)] = 256
+    pipeline: Annotated[int, Field(gt=0)] = 64  # messages of one connection whose answers may be due at once
+
+    @model_validator(mode="after")
+    def _plaintext(self) -> Self:
+        _no_plaintext("hl7", self.listen, encrypted=self.tls is not None, allowed=self.insecure_plaintext)
+        return self
+
+
+class DicomSettings(_Section):
+    """The C-STORE listener."""
+
+    listen: Address = "127.0.0.1:11112"
+    insecure_plaintext: bool = False
+    ae_title: Annotated[str, Field(min_length=1, max_length=16)] = "CARDIOBRIDGE"
+    calling_ae_titles: tuple[str, ...] = ()
+    max_associations: Annotated[int, Field(gt=0)] = 32
+    max_pdu: Size = 131_072
+    network_timeout: Annotated[float, Field(gt=0)] = 60.0
+    max_object: Size = 2_200_000_000
+
+    @model_validator(mode="after")
+    def _plaintext(self) -> Self:
+        _no_plaintext("dicom", self.listen, encrypted=False, allowed=self.insecure_plaintext)
+        return self
+
+
+class OrderSettings(_Section):
+    create: Literal["draft", "on_recording"] = "draft"
+
+
+class RecordingSettings(_Section):
+    without_order: Literal["create", "hold"] = "create"
+    order_wait: Annotated[float, Field(ge=0)] = 0.0
+
+
+class MappingSettings(_Section):
+    file: str = ""
+
+
+class CardioSettings(_Section):
+    base_url: str = "https://api.cardio.ai"
+    organization_path: str = ""
+    token_file: str = ""
+    token: SecretStr | None = None
+    ca_file: str | None = None
+    proxy: str | None = None
+    upload_format: Literal["wfdb"] = "wfdb"
+    auto_complete: bool = False
+    chunk_size: Size = 2**20
+    timeout: Annotated[float, Field(gt=0, le=300)] = 60.0
+    in_flight: Annotated[int, Field(gt=0, le=64)] = 8
+    unavailable_is_not_applied: bool = False  # the vendor's word that a 503 means "nothing was done"
+
+    @model_validator(mode="after")
+    def _https(self) -> Self:
+        scheme, _, rest = self.base_url.partition("://")
+        if scheme not in {"http", "https"} or not rest:
+            raise ValueError("base_url: an address that begins with https://")
+        if scheme == "http" and not is_loopback(rest):
+            raise ValueError("base_url: http:// is taken for loopback only; patient data needs https://")
+        return self
+
+    def read_token(self) -> str:
+        """The API token: BRIDGE_CARDIO__TOKEN, else the file's first line. Read anew each time.
+
+        Raises SettingsError where neither is there.
+        """
+        if self.token is not None:
+            return self.token.get_secret_value()
+        if not self.token_file:
+            raise SettingsError("cardio.token_file: no token; name a file that holds it, or set BRIDGE_CARDIO__TOKEN")
+        try:
+            token = Path(self.token_file).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as cause:
+            raise SettingsError(f"cardio.token_file: {self.token_file} cannot be read: {cause}") from cause
+        if not token:
+            raise SettingsError(f"cardio.token_file: {self.token_file} is empty")
+        return token
+
+
+class ConsoleSettings(_Section):
+    listen: Address = "127.0.0.1:8080"
+
+    @model_validator(mode="after")
+    def _loopback(self) -> Self:
+        if not is_loopback(self.listen):
+            raise ValueError("listen: the console has no sign-in yet, so it listens on loopback only")
+        return self
+
+
+class Settings(_Section):
+    """Everything that a site can set. Sections are the tables of `bridge.toml`."""
+
+    site: SiteSettings = Field(default_factory=SiteSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    hl7: Hl7Settings = Field(default_factory=Hl7Settings)
+    dicom: DicomSettings = Field(default_factory=DicomSettings)
+    orders: OrderSettings = Field(default_factory=OrderSettings)
+    recordings: RecordingSettings = Field(default_factory=RecordingSettings)
+    mapping: MappingSettings = Field(default_factory=MappingSettings)
+    cardio: CardioSettings = Field(default_factory=CardioSettings)
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
+
+    def mapping_document(self) -> dict[str, Any] | None:
+        """The site's mapping rules as a document, None where the defaults hold.
+
+        Raises SettingsError that names the file and the line.
+        """
+        return read_toml(Path(self.mapping.file), setting="mapping.file") if self.mapping.file else None
+
+
+def _no_plaintext(section: str, listen: str, *, encrypted: bool, allowed: bool) -> None:
+    if not encrypted and not allowed and not is_loopback(listen):
+        raise ValueError(
+            f"listen: {listen} can be reached from other machines without encryption; "
+            f"set [{section}] insecure_plaintext = true where the network is protected by other means"
+        )
+
+
+def read_toml(path: Path, *, setting: str) -> dict[str, Any]:
+    """A TOML file as a document. Raises SettingsError that names the setting, the file and the line."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as cause:
+        raise SettingsError(f"{setting}: {path} cannot be read: {cause.strerror}") from cause
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        raise SettingsError(f"{setting}: {path} is not TOML: {cause}") from cause
+
+
+def load(config: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """The configuration in force: defaults, then the file, then the environment.
+
+    The file is `config`, else `BRIDGE_CONFIG`, else `bridge.toml` of the working directory where there is one.
+    Raises SettingsError that names file, section and key of everything that is wrong.
+    """
+    environment = os.environ if environment is None else environment
+    named = config or (Path(environment["BRIDGE_CONFIG"]) if environment.get("BRIDGE_CONFIG") else None)
+    path = named or Path("bridge.toml")
+    document = read_toml(path, setting="--config") if named or path.exists() else {}
+    origin = str(path) if document else "settings"
+    for name, value in environment.items():
+        section, separator, key = name.removeprefix("BRIDGE_").lower().partition("__")
+        if name.startswith("BRIDGE_") and separator:
+            table = document.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise SettingsError(f"{origin}: {section}: a table [{section}] is expected")
+            table[key] = _from_environment(value)
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as cause:
+        raise SettingsError("\n".join(_explained(origin, e) for e in cause.errors())) from cause
+
+
+def _from_environment(value: str) -> Any:
+    """Lists and tables are written as TOML values; anything else is text, which pydantic reads as it needs."""
+    if value.startswith(("[", "{")):
+        try:
+            return tomllib.loads(f"v = {value}")["v"]
+        except tomllib.TOMLDecodeError:
+            return value
+    return value
+
+
+def _explained(origin: str, error: Any) -> str:
+    place = ".".join(str(p) for p in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{origin}: {place or 'settings'}: {error['msg'].removeprefix('Value error, ')}"
+    model: type[BaseModel] = Settings
+    for part in error["loc"][:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else TlsSettings
+    near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1, cutoff=0.5)
+    offer = f"did you mean {near[0]}?" if near else f"known here: {', '.join(model.model_fields)}"
+    return f"{origin}: {place}: unknown setting; {offer}"

@@ -1,0 +1,196 @@
+"""What came in: kept once, with the answer that its sender was given."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from bridge.domain.states import SETTLED, State, allowed
+from bridge.store.port import Transaction
+from bridge.store.schema import event, insert_new, message, millis
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message as received, before it is understood. `identity` None: it cannot be told from another."""
+
+    kind: str
+    type: str
+    received_at: datetime
+    listener: str
+    peer: str
+    sender: str
+    identity: str | None
+    digest: str
+    control_id: str = ""
+    sop_instance_uid: str = ""
+    raw: bytes | None = None
+    payload: str | None = None
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where an arrival stands. `known` is true where the same one was here before."""
+
+    id: int
+    known: bool
+    state: State
+    answer: bytes | None = None
+    answer_code: str = ""
+
+
+def keep(
+    tx: Transaction,
+    arrival: Arrival,
+    *,
+    state: State = State.RECEIVED,
+    reason: str = "",
+    answer: bytes | None = None,
+    answer_code: str = "",
+) -> Kept:
+    """Take custody. An arrival whose identity is here already finds its own row instead (F7, F9, F30).
+
+    A message that is refused in the same breath is kept with its answer, to be looked at.
+    """
+    row = tx.conn.execute(
+        insert_new(tx.conn, message).returning(message.c.id),
+        {
+            "kind": arrival.kind,
+            "type": arrival.type,
+            "state": state,
+            "reason": reason,
+            "received_at": millis(arrival.received_at),
+            "listener": arrival.listener,
+            "peer": arrival.peer,
+            "sender": arrival.sender,
+            "control_id": arrival.control_id,
+            "sop_instance_uid": arrival.sop_instance_uid,
+            "identity": arrival.identity,
+            "digest": arrival.digest,
+            "raw": arrival.raw,
+            "payload": arrival.payload,
+            "size": arrival.size or len(arrival.raw or b""),
+            "answer": answer,
+            "answer_code": answer_code,
+            "order_number": "",
+            "attempts": 0,
+        },
+    ).first()
+    if row is None:
+        found = tx.conn.execute(
+            sa.select(message.c.id, message.c.state, message.c.answer, message.c.answer_code).where(
+                message.c.identity == arrival.identity
+            )
+        ).one()
+        return Kept(found.id, True, State(found.state), found.answer, found.answer_code)
+    record(tx, row.id, state, at=arrival.received_at, reason=reason)
+    if state is State.RECEIVED:
+        tx.notify("received", row.id)
+    return Kept(row.id, False, state, answer, answer_code)
+
+
+def same_control_id(conn: sa.Connection, arrival: Arrival, message_id: int) -> bool:
+    """Whether the sender used this MSH-10 before, for other content (F31)."""
+    return (
+        conn.execute(
+            sa.select(message.c.id)
+            .where(
+                message.c.sender == arrival.sender,
+                message.c.control_id == arrival.control_id,
+                message.c.id != message_id,
+            )
+            .limit(1)
+        ).first()
+        is not None
+    )
+
+
+def uid_conflict(conn: sa.Connection, arrival: Arrival) -> bool:
+    """Whether an object with this UID and other content was accepted before (F29). A refused one does not count."""
+    return (
+        conn.execute(
+            sa.select(message.c.id)
+            .where(
+                message.c.sop_instance_uid == arrival.sop_instance_uid,
+                message.c.digest != arrival.digest,
+                message.c.identity.startswith("sop:"),
+            )
+            .limit(1)
+        ).first()
+        is not None
+    )
+
+
+def record(
+    tx: Transaction,
+    message_id: int,
+    state: State,
+    *,
+    at: datetime,
+    reason: str = "",
+    detail: Mapping[str, Any] | None = None,
+    actor: str = "bridge",
+) -> None:
+    """A row of the message's history."""
+    tx.conn.execute(
+        event.insert(),
+        {
+            "message_id": message_id,
+            "at": millis(at),
+            "actor": actor,
+            "state": state,
+            "reason": reason,
+            "detail": json.dumps(detail, ensure_ascii=False) if detail else "",
+        },
+    )
+
+
+def move(
+    tx: Transaction,
+    message_id: int,
+    before: State,
+    after: State,
+    *,
+    at: datetime,
+    reason: str = "",
+    detail: Mapping[str, Any] | None = None,
+    actor: str = "bridge",
+    **columns: Any,
+) -> bool:
+    """The one function that changes a message's state, with its event row in the same transaction.
+
+    False where the message is not in `before` any more: somebody else moved it. Raises ValueError for a move that
+    the table does not have. `columns` are further columns to set.
+    """
+    if not allowed(before, after):
+        raise ValueError(f"no move from {before} to {after}")
+    if after in SETTLED:
+        columns = {"owner": None, "next_at": None, **columns}
+    moved = tx.conn.execute(
+        message.update().where(message.c.id == message_id, message.c.state == before),
+        {"state": after, "reason": reason, **columns},
+    )
+    if moved.rowcount != 1:
+        return False
+    record(tx, message_id, after, at=at, reason=reason, detail=detail, actor=actor)
+    if after is State.READY:
+        tx.notify("ready", message_id)
+    if after in SETTLED:
+        tx.notify("settled", message_id, columns.get("answer"))
+    return True
+
+
+def answer_once(tx: Transaction, message_id: int, answer: bytes, code: str) -> bytes:
+    """Store the answer unless there is one; the one that stands is returned (A5)."""
+    taken = tx.conn.execute(
+        message.update().where(message.c.id == message_id, message.c.answer.is_(None)),
+        {"answer": answer, "answer_code": code},
+    )
+    if taken.rowcount == 1:
+        return answer
+    stands = tx.conn.execute(sa.select(message.c.answer).where(message.c.id == message_id)).scalar_one()
+    return bytes(stands)

@@ -1,0 +1,144 @@
+"""The line of work: who is next, in order within each patient, and what a restart finds."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from bridge.domain.states import UNDER_WAY, State
+from bridge.store.inbox import move, record
+from bridge.store.port import Transaction
+from bridge.store.schema import message, millis, task
+
+AWAITING_ORDER = "awaiting_order"
+"""The reason of a RETRY that holds nobody up: the recording waits for its order."""
+
+_next = message.alias("next")
+_earlier = message.alias("earlier")
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message in hand."""
+
+    id: int
+    kind: str
+    state: State
+    attempts: int
+    raw: bytes | None
+    payload: str | None
+    understood: str | None
+    received_at: int
+    listener: str
+    sender: str
+    peer: str
+    answer: bytes | None
+    answer_code: str
+    sop_instance_uid: str
+    order_key: str | None
+    reason: str
+
+
+_COLUMNS = (
+    "id", "kind", "state", "attempts", "raw", "payload", "understood", "received_at", "listener", "sender", "peer",
+    "answer", "answer_code", "sop_instance_uid", "order_key", "reason",
+)  # fmt: skip
+
+
+def _claimed(row: Any) -> Claimed:
+    return Claimed(**{**row._mapping, "state": State(row.state)})  # noqa: SLF001  SQLAlchemy's public name
+
+
+def next_received(tx: Transaction, limit: int) -> list[Claimed]:
+    """The oldest messages that nobody has understood yet, in order of arrival.
+
+    The attempt is counted before anything is parsed, so that a poison message cannot hide (F28).
+    """
+    chosen = sa.select(message.c.id).where(message.c.state == State.RECEIVED).order_by(message.c.id).limit(limit)
+    rows = tx.conn.execute(
+        message.update()
+        .where(message.c.id.in_(chosen.scalar_subquery()))
+        .values(attempts=message.c.attempts + 1)
+        .returning(*(message.c[c] for c in _COLUMNS))
+    ).all()
+    return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
+
+
+def claim(tx: Transaction, owner: str, limit: int, *, at: datetime) -> list[Claimed]:
+    """The oldest messages whose task is due, at most one of each patient, none with an earlier one open.
+
+    A recording that waits for its order holds nobody up. Messages without a patient key do not wait for each other.
+    """
+    held_up = (
+        sa.select(_earlier.c.id)
+        .where(
+            _earlier.c.order_key == _next.c.order_key,
+            _earlier.c.id < _next.c.id,
+            _earlier.c.state.in_(sorted(UNDER_WAY)),
+            _earlier.c.reason != AWAITING_ORDER,
+        )
+        .exists()
+    )
+    chosen = (
+        sa.select(_next.c.id)
+        .where(
+            _next.c.state.in_((State.READY, State.RETRY)),
+            _next.c.owner.is_(None),
+            sa.or_(_next.c.next_at.is_(None), _next.c.next_at <= millis(at)),
+            ~held_up,
+        )
+        .order_by(_next.c.id)
+        .limit(limit)
+    )
+    rows = tx.conn.execute(
+        message.update()
+        .where(message.c.id.in_(chosen.scalar_subquery()), message.c.owner.is_(None))
+        .values(owner=owner, attempts=message.c.attempts + 1)
+        .returning(*(message.c[c] for c in _COLUMNS))
+    ).all()
+    return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
+
+
+def next_due(conn: sa.Connection) -> int | None:
+    """When the earliest waiting message is due, in stored milliseconds; None where none waits."""
+    due: int | None = conn.execute(
+        sa.select(sa.func.min(message.c.next_at)).where(message.c.state == State.RETRY, message.c.owner.is_(None))
+    ).scalar()
+    return due
+
+
+def recover(tx: Transaction, *, at: datetime) -> dict[str, int]:
+    """What a start finds: an INTENT without outcome is in doubt, everything else goes on (failures.md §3.2).
+
+    Nothing is sent again by this. Returns how many messages of each kind there were.
+    """
+    doubts = tx.conn.execute(sa.select(message.c.id).where(message.c.state == State.INTENT)).scalars().all()
+    for message_id in doubts:
+        tx.conn.execute(
+            task.update().where(task.c.message_id == message_id, task.c.state == State.INTENT),
+            {"state": State.IN_DOUBT, "reason": "interrupted"},
+        )
+        move(tx, message_id, State.INTENT, State.IN_DOUBT, at=at, reason="interrupted")
+    cut = tx.conn.execute(sa.select(message.c.id).where(message.c.state == State.UPLOADING)).scalars().all()
+    for message_id in cut:
+        move(tx, message_id, State.UPLOADING, State.READY, at=at, reason="interrupted", owner=None)
+    tx.conn.execute(message.update().where(message.c.owner.is_not(None)), {"owner": None})
+    return {"in_doubt": len(doubts), "resumed": len(cut)}
+
+
+def wake_waiting(tx: Transaction, message_ids: list[int], *, at: datetime) -> None:
+    """Recordings that wait for their order are due now."""
+    for message_id in message_ids:
+        woken = tx.conn.execute(
+            message.update().where(
+                message.c.id == message_id,
+                message.c.state == State.RETRY,
+                message.c.reason == AWAITING_ORDER,
+                message.c.owner.is_(None),
+            ),
+            {"next_at": millis(at)},
+        )
+        if woken.rowcount:
+            record(tx, message_id, State.RETRY, at=at, reason=AWAITING_ORDER, detail={"order": "arrived"})
+            tx.notify("ready", message_id)

@@ -1,0 +1,45 @@
+"""One road of migrations for both engines, walked by Alembic."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from bridge.errors import StoreRefused
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def newest() -> str:
+    """The revision that this version of the bridge works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def current(conn: sa.Connection) -> str | None:
+    """The store's revision; None where it is new."""
+    return MigrationContext.configure(conn).get_current_revision()
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Bring the store to the newest revision. Raises StoreRefused where its revision is not known here."""
+    with engine.connect() as conn:
+        found = current(conn)
+        if found == newest():
+            return
+        known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+        if found is not None and found not in known:
+            raise StoreRefused(
+                f"the store's schema {found} is newer than this bridge knows ({newest()}); "
+                "run the version that wrote it, or restore the backup made before the upgrade"
+            )
+        config = _config()
+        config.attributes["connection"] = conn
+        command.upgrade(config, "head")
+        conn.commit()

@@ -1,0 +1,57 @@
+"""What the house asks of a store, whichever engine is behind it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that was committed and that somebody may wait for.
+
+    Topics: `received` (work for the reader), `ready` (work for the dispatcher; the message is understood),
+    `settled` (an answer can go out), `destination` (its health changed).
+    """
+
+    topic: str
+    message_id: int = 0
+    value: Any = None
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One piece of work inside a transaction. Notices go out after the commit, or not at all."""
+
+    conn: sa.Connection
+    notices: list[Notice] = field(default_factory=list)
+
+    def notify(self, topic: str, message_id: int = 0, value: Any = None) -> None:
+        """Tell those who wait, once this is committed."""
+        self.notices.append(Notice(topic, message_id, value))
+
+
+Work = Callable[[Transaction], T]
+Listener = Callable[[Sequence[Notice]], None]
+
+
+class Store(Protocol):
+    """Durable work. When `write` returns, it is on stable storage."""
+
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` in a transaction, in the order of the calls.
+
+        Raises what `work` raised (nothing was kept), StoreError (nothing was kept) or CommitUnknown.
+        """
+
+    def write_from_thread(self, work: Work[T]) -> T:
+        """`write` for a thread that is not the loop's."""
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` on a connection that cannot write."""
+
+    def subscribe(self, listener: Listener) -> None:
+        """`listener` is called in the loop with what each commit announced."""

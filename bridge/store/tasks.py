@@ -1,0 +1,141 @@
+"""Task rows: the intention to POST, committed before its first byte, and what came of it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from bridge.domain.states import State
+from bridge.domain.task import FieldTrace
+from bridge.store.port import Transaction
+from bridge.store.schema import message, millis, task
+
+
+def intend(
+    tx: Transaction,
+    *,
+    message_id: int,
+    position: int,
+    order_id: int | None,
+    purpose: str,
+    key: str,
+    generation: int,
+    body: bytes,
+    traces: Sequence[FieldTrace],
+    at: datetime,
+) -> int:
+    """Write the intention down. The unique (key, generation) is what makes a second task impossible.
+
+    An intention of the same message that provably was not sent (state RETRY, not `sent`) is taken up again with a
+    body made anew; any other existing row raises StoreConflict.
+    """
+    values = {
+        "state": State.INTENT,
+        "reason": "",
+        "body": body,
+        "traces": json.dumps([asdict(t) for t in traces], ensure_ascii=False),
+        "intent_at": millis(at),
+        "settled_at": None,
+    }
+    again = tx.conn.execute(
+        task.update()
+        .where(
+            task.c.key == key,
+            task.c.generation == generation,
+            task.c.message_id == message_id,
+            task.c.state == State.RETRY,
+            task.c.sent.is_(False),
+        )
+        .returning(task.c.id),
+        values,
+    ).first()
+    if again is not None:
+        return int(again.id)
+    made = tx.conn.execute(
+        task.insert().returning(task.c.id),
+        {
+            **values,
+            "message_id": message_id,
+            "position": position,
+            "order_id": order_id,
+            "purpose": purpose,
+            "key": key,
+            "generation": generation,
+            "task_ids": "",
+            "api_text": "",
+            "sent": False,
+        },
+    ).one()
+    return int(made.id)
+
+
+def intend_again(tx: Transaction, task_row: int, *, at: datetime) -> bytes:
+    """Take up an intention whose bytes may have been sent: the same bytes go out again (failures.md §3.2)."""
+    row = tx.conn.execute(
+        task.update()
+        .where(task.c.id == task_row)
+        .values(state=State.INTENT, reason="", intent_at=millis(at), settled_at=None)
+        .returning(task.c.body)
+    ).one()
+    return bytes(row.body)
+
+
+def settle(
+    tx: Transaction,
+    task_row: int,
+    state: State,
+    *,
+    at: datetime,
+    sent: bool = True,
+    reason: str = "",
+    task_ids: Sequence[int] = (),
+    api_status: int | None = None,
+    api_text: str = "",
+) -> None:
+    """What the POST came to."""
+    tx.conn.execute(
+        task.update().where(task.c.id == task_row),
+        {
+            "state": state,
+            "sent": sent,
+            "reason": reason,
+            "task_ids": ",".join(map(str, task_ids)),
+            "settled_at": millis(at),
+            "api_status": api_status,
+            "api_text": api_text,
+        },
+    )
+
+
+def of_message(conn: sa.Connection, message_id: int) -> list[Any]:
+    """The task rows of a message, by position, the newest generation last."""
+    return list(
+        conn.execute(
+            sa.select(task).where(task.c.message_id == message_id).order_by(task.c.position, task.c.generation)
+        ).all()
+    )
+
+
+def recording_task(conn: sa.Connection, message_id: int) -> tuple[Any, str] | None:
+    """The newest task row of a recording's message, and what was understood of it."""
+    row = conn.execute(
+        sa.select(task, message.c.understood)
+        .join(message, message.c.id == task.c.message_id)
+        .where(task.c.message_id == message_id, task.c.purpose == "recording")
+        .order_by(task.c.generation.desc())
+        .limit(1)
+    ).first()
+    return (row, row.understood) if row else None
+
+
+def last_generation(conn: sa.Connection, key: str) -> Any | None:
+    """The newest row of a key."""
+    return conn.execute(sa.select(task).where(task.c.key == key).order_by(task.c.generation.desc()).limit(1)).first()
+
+
+def ids(row: Any) -> tuple[int, ...]:
+    """The task ids of a row."""
+    return tuple(int(i) for i in row.task_ids.split(",") if i)
