@@ -103,7 +103,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         store.subscribe(replies.hear)
         store.subscribe(_waker(reading, delivering))
         up = Running(store)
-        store.on_fatal = lambda _: loop.call_soon_threadsafe(up.failed.set)
+        store.on_fatal = lambda: loop.call_soon_threadsafe(up.failed.set)
         await _start_work(stack, reading, delivering, up)
         await _open_doors(stack, settings, store, payloads, replies, clock, up)
         yield up

@@ -58,7 +58,7 @@ async def serving(app: Any, sock: socket.socket) -> AsyncIterator[str]:
     host, port = sock.getsockname()[:2]
     task = asyncio.create_task(server.serve(sockets=[sock]), name="http")
     try:
-        while not server.started and not task.done():
+        while not server.started and not task.done():  # noqa: ASYNC110  uvicorn has a flag here, no event
             await asyncio.sleep(0.005)
         yield f"{host}:{port}"
     finally:

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -272,7 +272,7 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
     try:
         return Settings.model_validate(document)
     except ValidationError as cause:
-        raise SettingsError("\n".join(_explained(origin, e) for e in cause.errors())) from cause
+        raise SettingsError("\n".join(explained(origin, Settings, e) for e in cause.errors())) from cause
 
 
 def _from_environment(value: str) -> Any:
@@ -285,14 +285,28 @@ def _from_environment(value: str) -> Any:
     return value
 
 
-def _explained(origin: str, error: Any) -> str:
+def explained(origin: str, model: type[BaseModel], error: Any) -> str:
+    """One error of pydantic in words: the file, the key, what is wrong, and the nearest right name.
+
+    Never the value: it may be a secret.
+    """
     place = ".".join(str(p) for p in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{origin}: {place or 'settings'}: {error['msg'].removeprefix('Value error, ')}"
-    model: type[BaseModel] = Settings
-    for part in error["loc"][:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        model = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else TlsSettings
-    near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1, cutoff=0.5)
-    offer = f"did you mean {near[0]}?" if near else f"known here: {', '.join(model.model_fields)}"
+        return f"{origin}: {place or 'top level'}: {error['msg'].removeprefix('Value error, ')}"
+    known = _keys_at(model, error["loc"][:-1])
+    near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
+    offer = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
     return f"{origin}: {place}: unknown setting; {offer}"
+
+
+def _keys_at(model: Any, path: tuple[Any, ...]) -> list[str]:
+    """The keys of the table at `path` below a model: through fields, and through the values of dictionaries."""
+    for part in path:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[str(part)].annotation
+        else:
+            model = get_args(model)[-1]
+        inner = [a for a in get_args(model) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if inner and type(None) in get_args(model):
+            model = inner[0]
+    return list(model.model_fields)

@@ -124,7 +124,8 @@ async def send(sample: Path, up: Running, sandbox: Sandbox) -> Played:
     if sample.suffix == ".dcm":
         host, port = host_port(up.addresses["dicom"])
         stored = await asyncio.to_thread(dicom_sender.store, host, port, [sample])
-        code, answer = f"{stored[0].status:04X}", [f"{stored[0].status:04X}"]
+        code = f"{stored[0]:04X}"
+        answer = [code]
     else:
         host, port = host_port(up.addresses["hl7"])
         body = await mllp_sender.send(host, port, sample.read_bytes())

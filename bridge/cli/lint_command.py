@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+SEVERITIES = {"E": "error", "W": "warning", "I": "info"}
 COLOURS = {"error": "red", "warning": "yellow", "info": "blue"}
 
 
@@ -35,4 +36,4 @@ def _findings(path: Path) -> list[tuple[str, str, str]]:
         return [(f.severity, f.where, f.text) for f in lint(path.read_bytes())]
     from bridge.formats.dicom.lint import lint_object
 
-    return lint_object(path)
+    return [(SEVERITIES[severity], where, text) for severity, where, text in lint_object(path)]

@@ -189,7 +189,13 @@ class Delivering:
     async def _post(self, work: _Work, post: Post) -> Told | None:
         """Send an intention. None: it was not applied, and the message waits for its next time."""
         outcome = await self._client.create_tasks(post.body)
-        decision = decide(Step.CREATE, outcome, attempt=work.claimed.attempts, jitter=self._random.random())
+        decision = decide(
+            Step.CREATE,
+            outcome,
+            attempt=work.claimed.attempts,
+            jitter=self._random.random(),
+            unavailable_is_not_applied=self._settings.cardio.unavailable_is_not_applied,
+        )
         await self._note_health(decision)
         sent = not isinstance(outcome, NotSent)
         return await self._store.write(lambda tx: self._settle_post(tx, work, post, decision, sent=sent))
@@ -207,9 +213,9 @@ class Delivering:
                 tasks.settle(tx, post.task_row, State.IN_DOUBT, at=now, reason=reason)
                 told = Told(OrderReply("OK"), State.IN_DOUBT, reason=reason)
             case _:
-                reason, after = _waiting(decision)
-                tasks.settle(tx, post.task_row, State.RETRY, at=now, reason=reason, sent=sent)
-                self._put_back(tx, work, State.RETRY, reason, after)
+                why, after = _waiting(decision)
+                tasks.settle(tx, post.task_row, State.RETRY, at=now, reason=why, sent=sent)
+                self._put_back(tx, work, State.RETRY, why, after)
                 return None
         if work.claimed.kind == "hl7":
             inbox.move(tx, work.claimed.id, State.INTENT, State.READY, at=now, reason="order_settled")

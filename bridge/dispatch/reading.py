@@ -7,6 +7,7 @@ import asyncio
 import functools
 import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -85,8 +86,7 @@ class Reading:
         try:
             if claimed.kind == "hl7":
                 message = read(claimed.raw or b"", fallback_charset=self._settings.hl7.fallback_charset)
-                now = self._clock.now()
-                understood = understand_message(message, claimed.sender, self._rules, self._settings, now)
+                understood = understand_message(message, claimed.sender, self._rules, self._settings)
                 return _Read(claimed, understood, message)
             path = self._payloads.path(claimed.payload or "")
             found = await asyncio.to_thread(read_object, path)
@@ -106,7 +106,7 @@ class Reading:
         understood, message_id = one.understood, one.claimed.id
         if understood.update is not None:
             book.update_patient(tx, understood.update, message_id)
-        columns: dict[str, object] = {
+        columns: dict[str, Any] = {
             "order_key": understood.patient.value if understood.patient else None,
             "understood": json.dumps(_as_json(understood), ensure_ascii=False),
         }
@@ -155,7 +155,7 @@ class Reading:
             line.wake_waiting(tx, book.recordings_with(tx.conn, values), at=self._clock.now())
 
 
-def _as_json(understood: Understood) -> dict[str, object]:
+def _as_json(understood: Understood) -> dict[str, Any]:
     return {
         "orders": [order_to_json(o, book.mapped_to_json(o.mapped)) for o in understood.orders],
         "recording": book.mapped_to_json(understood.recording) if understood.recording else None,

@@ -6,7 +6,6 @@ The result says what goes into the books, what the sender is told, and whether a
 import hashlib
 import json
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from bridge.domain.found import OnConnection, Source
@@ -60,11 +59,11 @@ class Understood:
     warnings: tuple[str, ...] = ()
 
 
-def understand_message(message: Message, sender: str, rules: Rules, settings: Settings, now: datetime) -> Understood:
+def understand_message(message: Message, sender: str, rules: Rules, settings: Settings) -> Understood:
     """An HL7 message of a type that the listener takes."""
     if message.header.type == "ADT":
         return _admission(OnConnection(message, {"@sender": sender}), rules)
-    return _orders(message, sender, rules, settings, now)
+    return _orders(message, sender, rules, settings)
 
 
 def _admission(source: Source, rules: Rules) -> Understood:
@@ -80,7 +79,7 @@ def _admission(source: Source, rules: Rules) -> Understood:
     )
 
 
-def _orders(message: Message, sender: str, rules: Rules, settings: Settings, now: datetime) -> Understood:
+def _orders(message: Message, sender: str, rules: Rules, settings: Settings) -> Understood:
     views = message.orders()
     if not views:
         problem = Problem(Condition.SEGMENT_SEQUENCE, "the message holds no order: ORC or OBR is needed", "ORC")
@@ -89,7 +88,7 @@ def _orders(message: Message, sender: str, rules: Rules, settings: Settings, now
     warnings: list[str] = list(message.notes)
     for position, view in enumerate(views, 1):
         source = OnConnection(view, {"@sender": sender})
-        mapped = map_order(source, rules, time_zone=settings.site.time_zone, now=now)
+        mapped = map_order(source, rules)
         warnings.extend(mapped.warnings)
         if view.orc is None:
             warnings.append(f"order {position} has no ORC: taken as NW")
@@ -187,7 +186,6 @@ def understand_recording(found: EcgObject, calling_ae: str, rules: Rules, settin
         OnConnection(found.source, {"@calling_ae_title": calling_ae}),
         rules,
         time_zone=settings.site.time_zone,
-        duration_s=float(rhythm.samples / rhythm.rate),
         time_offset_ms=rhythm.time_offset_ms,
     )
     patient = Identifier(str(mapped.fields.get("patient_id", "")), mapped.patient_authority)

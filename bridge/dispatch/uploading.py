@@ -5,13 +5,15 @@ The file is deterministic: a start from offset 0 sends the same bytes again. Sma
 
 import asyncio
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 from bridge.dispatch.cardio.client import CardioClient
-from bridge.dispatch.policy import Decision, NewUpload, Proceed, Retry, Step, decide
+from bridge.dispatch.policy import Decision, NewUpload, Proceed, Reason, Retry, Step, decide
 from bridge.domain.recording import Recording
+from bridge.domain.task import UINT32_MAX
+from bridge.errors import CannotScale
 from bridge.formats.dicom.reader import require_scalable
 from bridge.formats.ecg.wfdb import Proof, write_archive
 from bridge.store.payloads import Payloads
@@ -42,22 +44,24 @@ class Uploading:
         """The upload's id, or what the policy makes of the call that failed."""
         group = recording.rhythm()
         require_scalable(group)
-        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=self._payloads.spool) as out:
+        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(self._payloads.spool)) as out:
 
             def write() -> Proof:
                 with path.open("rb") as payload:
-                    return write_archive(group, payload, out, record=f"r{path.stem[:12]}")
+                    return write_archive(group, payload, cast("BinaryIO", out), record=f"r{path.stem[:12]}")
 
             proof = await asyncio.to_thread(write)
-            failed: tuple[Decision, Step] = (NewUpload("upload_failed"), Step.CHUNK)
+            if proof.total_size > UINT32_MAX:
+                raise CannotScale("the upload would be over 4 GiB, more than the API takes", where="WaveformData")
+            failed: tuple[Decision, Step] = (NewUpload(Reason.UPLOAD_LOST), Step.CHUNK)
             for _ in range(SESSIONS):
-                opened = await self._client.open_upload(proof.total_size, proof.sha256)
+                opened = await self._client.open_upload(proof.total_size, bytes.fromhex(proof.sha256))
                 decision = decide(Step.OPEN_UPLOAD, opened, attempt=1, jitter=0.5)
                 if not isinstance(decision, Proceed):
                     return decision, Step.OPEN_UPLOAD
                 bad = await self._chunks(out, decision.upload_id)
                 if bad is None:
-                    return Uploaded(decision.upload_id, proof.samples_sha256, proof.summary())
+                    return Uploaded(decision.upload_id, proof.samples_sha256, _told(proof))
                 failed = (bad, Step.CHUNK)
                 if not isinstance(bad, NewUpload):
                     return failed
@@ -78,3 +82,8 @@ class Uploading:
                     return decision
             offset += len(data)
         return None
+
+
+def _told(proof: Proof) -> dict[str, Any]:
+    """The proof as the message's history keeps it."""
+    return {**asdict(proof), "rate": str(proof.rate)}

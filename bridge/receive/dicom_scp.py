@@ -7,13 +7,11 @@ file knows pynetdicom, so that another acceptor can take its place behind the sa
 import logging
 import socket
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
 from pynetdicom import AE, _config, evt
-from pynetdicom.sop_class import Verification
 
 from bridge.errors import CannotListen
 from bridge.formats.dicom.reader import ECG_SOP_CLASSES
@@ -22,6 +20,8 @@ from bridge.settings import DicomSettings, host_port
 
 log = structlog.get_logger()
 
+_VERIFICATION = "1.2.840.10008.1.1"
+_VERIFICATION = "1.2.840.10008.1.1"
 _IMPLICIT_LITTLE, _EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 
 
@@ -51,10 +51,10 @@ class DicomScp:
         entity.maximum_associations = self._settings.max_associations
         entity.maximum_pdu_size = self._settings.max_pdu
         entity.network_timeout = self._settings.network_timeout
-        entity.add_supported_context(Verification, [_IMPLICIT_LITTLE, _EXPLICIT_LITTLE])
+        entity.add_supported_context(_VERIFICATION, [_IMPLICIT_LITTLE, _EXPLICIT_LITTLE])
         for uid in ECG_SOP_CLASSES:
             entity.add_supported_context(uid, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])
-        handlers: list[tuple[Any, Callable[[Any], Any]]] = [
+        handlers: list[Any] = [
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda _: 0x0000),
             (evt.EVT_REQUESTED, self._requested),

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
@@ -117,9 +118,9 @@ class _Connection:
                 match event:
                     case Frame(body):
                         fresh = True
-                        await self._take(lambda b=body: self._intake.accept(Envelope(b, self._peer)))  # type: ignore[misc]
+                        await self._take(self._intake.accept(Envelope(body, self._peer)))
                     case TooLong():
-                        await self._take(self._too_long)
+                        await self._take(self._too_long())
                         return
                     case Garbage():
                         log.warning("connection.not_mllp")
@@ -132,8 +133,8 @@ class _Connection:
     async def _too_long(self) -> Answer:
         return self._intake.too_long()
 
-    async def _take(self, accept: Callable[[], "asyncio.Future[Answer]"]) -> None:
-        await self._due.put(asyncio.ensure_future(accept()))
+    async def _take(self, accept: Coroutine[Any, Any, Answer]) -> None:
+        await self._due.put(asyncio.create_task(accept))
 
     async def _answer(self) -> None:
         while (pending := await self._due.get()) is not None:

@@ -154,4 +154,4 @@ def moment(stored: int) -> datetime:
 def insert_new(conn: sa.Connection, table: sa.Table) -> Any:
     """An INSERT that leaves an existing row (by any unique index) as it is."""
     dialect = sqlite if conn.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table).on_conflict_do_nothing()  # type: ignore[attr-defined]  # both dialects have it
+    return dialect.insert(table).on_conflict_do_nothing()

@@ -49,7 +49,7 @@ class SqliteStore:
         self._thread: threading.Thread | None = None
         self._lock_fd = -1
         self._broken: CommitUnknown | None = None
-        self.on_fatal: Callable[[BaseException], None] = lambda _: None
+        self.on_fatal: Callable[[], object] = lambda: None
         self._engine = writer_engine(path)
         self._readers = reader_engine(path)
 
@@ -145,7 +145,7 @@ class SqliteStore:
             if isinstance(cause, CommitUnknown) and self._broken is None:
                 self._broken = cause
                 log.critical("store.commit_unknown", error=type(cause.__cause__).__name__)
-                self.on_fatal(cause)
+                self.on_fatal()
             if conn.in_transaction():
                 conn.rollback()
         self._tell(group, notices)

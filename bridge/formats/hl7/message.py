@@ -1,0 +1,238 @@
+"""A message as segments, read lazily: a segment is split when somebody first asks for one of its fields.
+
+Splitting is linear, components are cut out without splitting the rest, and nothing of a split component is kept: a
+hostile field of a million delimiters costs one pass.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import pairwise
+
+from bridge.domain.found import Found
+from bridge.formats.hl7 import address as addresses
+from bridge.formats.hl7 import charset
+from bridge.formats.hl7.address import Address, RepeatFilter, SegmentFilter
+from bridge.formats.hl7.escapes import unescape
+from bridge.formats.hl7.groups import group
+from bridge.formats.hl7.header import Delimiters, Header
+
+NULL = '""'
+
+
+class Segment:
+    """One line. `number` counts the segments of that name in the message, from 1; `line` is as sent, decoded.
+
+    `name` is empty for a line that does not begin with a segment name.
+    """
+
+    __slots__ = ("_fields", "_separator", "line", "name", "number")
+
+    def __init__(self, name: str, line: str, number: int, separator: str) -> None:
+        self.name = name
+        self.line = line
+        self.number = number
+        self._separator = separator
+        self._fields: list[str] | None = None
+
+    @property
+    def fields(self) -> list[str]:
+        """Fields as sent; index n is field n (in MSH too: MSH-1 is the separator)."""
+        if self._fields is None:
+            self._fields = self.line.split(self._separator)
+            if self.name in {"MSH", "FHS", "BHS"}:
+                self._fields.insert(1, self._separator)
+        return self._fields
+
+    def field(self, number: int) -> str:
+        """Field `number` as sent, escapes and delimiters kept; empty where there is none."""
+        fields = self.fields
+        return fields[number] if number < len(fields) else ""
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.name}[{self.number}]>"  # a line holds patient values
+
+
+class _Reader:
+    """Finds values: shared by a message and the views on its orders."""
+
+    def __init__(self, header: Header, encoding: str, counts: dict[str, int], *, fallback: str) -> None:
+        self._delimiters = header.delimiters
+        self._charsets = header.charsets
+        self._encoding = encoding
+        self._fallback = fallback
+        self._counts = counts
+
+    def find(self, candidates: Iterable[Segment], address: Address) -> list[Found]:
+        found: list[Found] = []
+        for segment in candidates:
+            if address.number and segment.number != address.number:
+                continue
+            if address.segments_with is not None and not self._has(segment, address.segments_with):
+                continue
+            self._collect(segment, address, found)
+        return found
+
+    def _collect(self, segment: Segment, address: Address, found: list[Found]) -> None:
+        repeats = self._repeats(segment, address.field)
+        for number, repeat in enumerate(repeats, 1):
+            if address.repeat and number != address.repeat:
+                continue
+            if address.repeats_with is not None and not self._agrees(repeat, address.repeats_with):
+                continue
+            value = self._part(repeat, address.component, address.subcomponent)
+            null = value == NULL
+            if not null:
+                value = self._text(value) if address.field > 2 or segment.name != "MSH" else value
+            if value:
+                place = self._where(segment, address, number if len(repeats) > 1 else 0)
+                found.append(Found("" if null else value, place, null))
+
+    def _repeats(self, segment: Segment, field: int) -> Sequence[str]:
+        text = segment.field(field) if field else ""
+        if not text:
+            return ()
+        if segment.name == "MSH" and field <= 2:  # they name the delimiters, and are not cut by them
+            return (text,)
+        return text.split(self._delimiters.repetition)
+
+    def _part(self, repeat: str, component: int, subcomponent: int) -> str:
+        """The component, trimmed, still escaped. `""` for a whole repeat deletes each of its parts as well."""
+        if repeat.strip() == NULL:
+            return NULL
+        value = _nth(repeat, self._delimiters.component, component) if component else repeat
+        if subcomponent and value.strip() != NULL:
+            value = _nth(value, self._delimiters.subcomponent, subcomponent)
+        return value.strip()
+
+    def _text(self, value: str) -> str:
+        if self._delimiters.escape not in value:
+            return value
+        return unescape(value, self._delimiters, self._decode).strip()
+
+    def _decode(self, raw: bytes) -> str:
+        charsets = self._charsets or (("UTF-8",) if self._encoding == "utf-8" else ())
+        return charset.decode(raw, charsets, self._fallback).text
+
+    def _has(self, segment: Segment, wanted: SegmentFilter) -> bool:
+        one = RepeatFilter(wanted.component, wanted.subcomponent, wanted.value)
+        return any(self._agrees(repeat, one) for repeat in self._repeats(segment, wanted.field))
+
+    def _agrees(self, repeat: str, wanted: RepeatFilter) -> bool:
+        value = self._part(repeat, wanted.component, wanted.subcomponent)
+        return self._text(value).casefold() == wanted.value
+
+    def _where(self, segment: Segment, address: Address, repeat: int) -> str:
+        numbered = f"[{segment.number}]" if self._counts[segment.name] > 1 else ""
+        repeated = f"[{repeat}]" if repeat else ""
+        component = f".{address.component}" if address.component else ""
+        subcomponent = f".{address.subcomponent}" if address.subcomponent else ""
+        return f"{segment.name}{numbered}-{address.field}{repeated}{component}{subcomponent}"
+
+
+class OrderView:
+    """One order of a message as a `Source`: its own segments first, then those that stand before the first order.
+
+    Numbers in addresses, and in what is found, are those of the whole message. `orc` and `obr` may be missing;
+    `shares_orc`: the ORC is that of the order before (one ORC with several OBR).
+    """
+
+    def __init__(self, index: int, own: Sequence[Segment], shared: Sequence[Segment], reader: _Reader) -> None:
+        self.index = index
+        self.shares_orc = False
+        self.segments = list(own)
+        self._shared = shared
+        self._reader = reader
+        self.orc = next((s for s in own if s.name == "ORC"), None)
+        self.obr = next((s for s in own if s.name == "OBR"), None)
+
+    def find(self, address: str) -> list[Found]:
+        """Every value at that address in this order, and in what is common to all (`Source.find`)."""
+        wanted = addresses.parse(address)
+        if wanted is None:
+            return []
+        return self._reader.find((s for s in (*self.segments, *self._shared) if s.name == wanted.segment), wanted)
+
+
+class Message:
+    """A message that was read. `raw` is exactly what was received; `text_encoding` is the Python codec used.
+
+    `notes` name each tolerance that was used, without a patient value.
+    """
+
+    def __init__(
+        self, header: Header, raw: bytes, lines: list[str], text_encoding: str, notes: tuple[str, ...], fallback: str
+    ) -> None:
+        self.header = header
+        self.raw = raw
+        self.text_encoding = text_encoding
+        self.notes = notes
+        self._lines = lines
+        self._fallback = fallback
+
+    @property
+    def delimiters(self) -> Delimiters:
+        return self.header.delimiters
+
+    @property
+    def trigger(self) -> str:
+        """MSH-9.2, else EVN-1: some senders name the event only there."""
+        if self.header.trigger:
+            return self.header.trigger
+        event = self.find("EVN-1")
+        return event[0].value if event else ""
+
+    @cached_property
+    def segments(self) -> list[Segment]:
+        """All segments in order."""
+        separator = self.header.field_separator
+        counts: dict[str, int] = {}
+        segments: list[Segment] = []
+        for line in self._lines:
+            name = segment_name(line, separator)
+            number = counts.get(name, 0) + 1
+            counts[name] = number
+            segments.append(Segment(name, line, number, separator))
+        return segments
+
+    @cached_property
+    def _named(self) -> dict[str, list[Segment]]:
+        named: dict[str, list[Segment]] = {}
+        for segment in self.segments:
+            named.setdefault(segment.name, []).append(segment)
+        return named
+
+    @cached_property
+    def _reader(self) -> _Reader:
+        counts = {name: len(segments) for name, segments in self._named.items()}
+        return _Reader(self.header, self.text_encoding, counts, fallback=self._fallback)
+
+    @cached_property
+    def _orders(self) -> list[OrderView]:
+        shared, owns = group(self.segments)
+        orders = [OrderView(index, own, shared, self._reader) for index, own in enumerate(owns, 1)]
+        for before, order in pairwise(orders):
+            order.shares_orc = order.orc is not None and order.orc is before.orc
+        return orders
+
+    def find(self, address: str) -> list[Found]:
+        """Every value at that address (`bridge.domain.found.Source`); an address that is not HL7's finds nothing."""
+        wanted = addresses.parse(address)
+        if wanted is None:
+            return []
+        return self._reader.find(self._named.get(wanted.segment, ()), wanted)
+
+    def orders(self) -> list[OrderView]:
+        """A view for each order, in the order in which they stand; empty for a message without ORC and OBR."""
+        return list(self._orders)
+
+
+def segment_name(line: str, separator: str) -> str:
+    """The name that the line begins with, or "" (HL7 v2.5.1 §2.5.2: three characters)."""
+    name = line[:3]
+    named = len(name) == 3 and line[3:4] in {separator, ""}
+    return name if named and name.isascii() and name.isalnum() and name[0].isupper() and name.isupper() else ""
+
+
+def _nth(text: str, separator: str, number: int) -> str:
+    parts = text.split(separator, number)
+    return parts[number - 1] if number <= len(parts) else ""

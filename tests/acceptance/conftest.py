@@ -1,0 +1,43 @@
+"""The whole bridge on loopback, in the test's own loop, against the sandbox API."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from bridge.sandbox.cardio_api import Sandbox
+
+from bridge.app import running
+from bridge.serving import open_socket, serving
+from bridge.settings import load
+from tests.acceptance.scene import House, OpenHouse
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> OpenHouse:
+    """A bridge to open with settings of the test's own. Opened again, it finds the same store."""
+
+    @contextlib.asynccontextmanager
+    async def opened(sandbox: Sandbox | None = None, base_url: str = "", **environment: str) -> AsyncIterator[House]:
+        async with contextlib.AsyncExitStack() as stack:
+            api = sandbox or Sandbox(token="test-token", organization="test-hospital", first_task_id=4711)
+            if not base_url:
+                sock = open_socket("127.0.0.1", 0, setting="sandbox")
+                base_url = f"http://{await stack.enter_async_context(serving(api.application(), sock))}"
+            values = {
+                "BRIDGE_SITE__TIME_ZONE": "Europe/Berlin",
+                "BRIDGE_STORE__URL": f"sqlite:///{tmp_path}/bridge.db",
+                "BRIDGE_STORE__PAYLOADS": f"{tmp_path}/payloads",
+                "BRIDGE_STORE__MIN_FREE": "1 MiB",
+                "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
+                "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
+                "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
+                "BRIDGE_CARDIO__BASE_URL": base_url,
+                "BRIDGE_CARDIO__ORGANIZATION_PATH": "test-hospital",
+                "BRIDGE_CARDIO__TOKEN": "test-token",
+                **environment,
+            }
+            up = await stack.enter_async_context(running(load(None, values)))
+            yield House(up, api, tmp_path, values)
+
+    return opened
