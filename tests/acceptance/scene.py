@@ -73,7 +73,7 @@ def order(control_id: str = "C1", number: str = "PL-1", *, patient: str = "4711"
     return (
         f"MSH|^~\\&|HIS|TEST|CARDIO|BRIDGE|20260301120000+0100||ORM^O01|{control_id}|P|2.3.1\r"
         f"PID|1||{patient}^^^TEST^MR||{name}||19700131|M\r"
-        f"ORC|NW|{number}^HIS\rOBR|1|{number}^HIS||93000^12-lead ECG^CPT|||||||||||||||ACC{number}\r"
+        f"ORC|NW|{number}^HIS\rOBR|1|{number}^HIS||93000^12-lead ECG^CPT||||||||||||||ACC{number}\r"
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import subprocess
+import warnings
 import zipfile
 from collections.abc import Callable
 from datetime import datetime
@@ -12,7 +13,6 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-import wfdb
 from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
@@ -21,6 +21,10 @@ from bridge.sandbox.ecg_object import Scale, Subject, build, write
 from bridge.sandbox.ecg_signal import ecg
 from bridge.settings import host_port
 from tests.acceptance.scene import House, OpenHouse, order
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # wfdb's own imports meet a deprecation of pandas
+    import wfdb
 
 START = datetime(2026, 3, 1, 13, 30, tzinfo=ZoneInfo("Europe/Berlin"))
 MAX = Subject("4711", "Muster^Max", "19700131", "M", issuer="TEST")

@@ -161,7 +161,7 @@ async def test_f14_429_is_waited_out_by_all_and_no_task_is_made_twice(house: Ope
 
 async def test_two_orders_of_one_message_each_get_their_id(house: OpenHouse) -> None:
     async with house() as it:
-        second = "ORC|NW|PL-2^HIS\rOBR|2|PL-2^HIS||93224^Holter^CPT|||||||||||||||ACC-2\r"
+        second = "ORC|NW|PL-2^HIS\rOBR|2|PL-2^HIS||93224^Holter^CPT||||||||||||||ACC-2\r"
         answer = await it.hl7(order() + second)
         assert segments(answer)["MSA"][3] == "task=4711,4712"
         orcs = [s.split("|") for s in answer.split("\r") if s.startswith("ORC")]

@@ -42,7 +42,7 @@ def order(number: int, lane: int) -> bytes:
         f"MSH|^~\\&|HIS|BENCH|CARDIO|BRIDGE|20260301120000+0100||ORM^O01|B{lane}N{number}|P|2.3.1\r"
         f"PID|1||{lane}{number % 50:03}^^^BENCH^MR||Muster^Max||19700131|M\r"
         f"PV1|1|I|WARD^1^2\rORC|NW|B{lane}N{number}^HIS\r"
-        f"OBR|1|B{lane}N{number}^HIS||93000^12-lead ECG^CPT|||||||||||||||A{lane}N{number}\r{padding}\r"
+        f"OBR|1|B{lane}N{number}^HIS||93000^12-lead ECG^CPT||||||||||||||A{lane}N{number}\r{padding}\r"
     ).encode()
 
 
