@@ -32,13 +32,10 @@ class Service:
 
     def start(self) -> None:
         """Start and wait for `ready`."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", "from bridge.cli import main; main()", "run", "--log-level", "warning"],
-            env={**os.environ, **self._environment},
-            stdout=subprocess.PIPE,
-            stderr=self._log.open("a"),
-            text=True,
-        )
+        command = [sys.executable, "-c", "from bridge.cli import main; main()", "run", "--log-level", "warning"]
+        environment = {**os.environ, **self._environment}
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.strip() == "ready":
@@ -59,13 +56,13 @@ class Sender(threading.Thread):
 
     def __init__(self, number: int, port: int, stop: threading.Event) -> None:
         super().__init__(daemon=True)
-        self._number, self._port, self._stop = number, port, stop
+        self._number, self._port, self._over = number, port, stop
         self.acknowledged: list[str] = []
         self.refused: list[str] = []
 
     def run(self) -> None:
         count = 0
-        while not self._stop.is_set():
+        while not self._over.is_set():
             count += 1
             name = f"S{self._number}N{count}"
             body = order(f"C{name}", name, patient=f"P{self._number}{count % 7}").encode()
@@ -77,7 +74,7 @@ class Sender(threading.Thread):
                 if b"MSA|" in answer:
                     self.refused.append(name)
                     break
-                if self._stop.is_set():
+                if self._over.is_set():
                     return
                 time.sleep(0.02)
 
