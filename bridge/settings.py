@@ -4,6 +4,7 @@
 an error that offers the nearest right name.
 """
 
+import codecs
 import difflib
 import os
 import re
@@ -54,6 +55,15 @@ def _zone(value: Any) -> Any:
     return str(value)
 
 
+def _codec(value: Any) -> Any:
+    try:
+        codecs.lookup(str(value))
+    except LookupError as cause:
+        raise ValueError("not a character set that Python knows, such as cp1252 or iso8859-2") from cause
+    return value
+
+
+Codec = Annotated[str, BeforeValidator(_codec)]
 Size = Annotated[int, BeforeValidator(_bytes)]
 Address = Annotated[str, BeforeValidator(_address)]
 Zone = Annotated[str, BeforeValidator(_zone)]
@@ -116,7 +126,7 @@ class Hl7Settings(_Section):
     ack_mode: Literal["original"] = "original"
     processing_ids: tuple[str, ...] = ("P",)
     order_filter: tuple[str, ...] = ()
-    fallback_charset: str = "cp1252"
+    fallback_charset: Codec = "cp1252"
     max_frame: Size = 10_000_000
     frame_timeout: Annotated[float, Field(gt=0)] = 30.0
     idle_timeout: Annotated[float, Field(gt=0)] = 900.0

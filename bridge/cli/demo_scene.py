@@ -83,9 +83,7 @@ async def play(folder: Path, *, stay: bool, record: bool = False) -> bool:
                 played = await send(sample, up, sandbox)
                 recorded = sample.with_name(sample.name + ".outcome.json")
                 if record:
-                    recorded.write_text(
-                        json.dumps(played.outcome, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-                    )
+                    _record(recorded, played)
                 difference = compared(recorded, played)
                 good = good and not difference
                 click.echo(
@@ -105,6 +103,10 @@ async def play(folder: Path, *, stay: bool, record: bool = False) -> bool:
                 _invite(up, settings)
                 await asyncio.Event().wait()
     return good
+
+
+def _record(path: Path, played: Played) -> None:
+    path.write_text(json.dumps(played.outcome, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _invite(up: Running, settings: Settings) -> None:

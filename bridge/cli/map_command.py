@@ -1,6 +1,7 @@
 """`bridge map`: the dry run."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def _message(content: bytes, rules: Any, settings: Any) -> dict[str, Any]:
         message = read(content, fallback_charset=settings.hl7.fallback_charset)
     except BadInput as problem:
         return {"error": f"{problem.where}: {problem}"}
-    refused = unsupported(message.header, settings.hl7)
+    refused = unsupported(message, settings.hl7)
     if refused is not None:
         return {"state": "REJECTED", "error": refused.text, "answer": _text(answers.build(message, refused))}
     sender = f"{message.header.sending_application}|{message.header.sending_facility}"
@@ -133,27 +134,29 @@ def _text(answer: bytes) -> str:
 
 
 def _print(result: dict[str, Any]) -> None:
-    from bridge.cli.messages_command import trace_line
-
     if "file" in result:
         click.echo(click.style(result["file"], bold=True))
     for inner in result.get("batch", ()):
         _print(inner)
-    if "batch" in result:
-        return
-    click.echo(f"  state   {result.get('state', '-')} {result.get('reason', '')}".rstrip())
+    if "batch" not in result:
+        for line in _told(result):
+            click.echo(f"  {line}")
+        click.echo()
+
+
+def _told(result: dict[str, Any]) -> Iterator[str]:
+    """One result in lines."""
+    from bridge.cli.messages_command import trace_line
+
+    yield f"state   {result.get('state', '-')} {result.get('reason', '')}".rstrip()
     if result.get("error"):
-        click.echo(f"  refused {result['error']}")
-    for warning in result.get("warnings", ()):
-        click.echo(f"  warning {warning}")
+        yield f"refused {result['error']}"
+    yield from (f"warning {warning}" for warning in result.get("warnings", ()))
     for number, task in enumerate(result.get("tasks", ()), 1):
-        click.echo(f"  task {number}")
-        for trace in task["traces"]:
-            click.echo(f"    {trace_line(trace)}")
+        yield f"task {number}"
+        yield from (f"  {trace_line(trace)}" for trace in task["traces"])
     if result.get("patient"):
-        click.echo(f"  patient record {json.dumps(result['patient'], ensure_ascii=False)}")
+        yield f"patient record {json.dumps(result['patient'], ensure_ascii=False)}"
     if result.get("answer"):
-        click.echo("  answer")
-        for line in result["answer"].rstrip("\r").split("\r"):
-            click.echo(f"    {line}")
-    click.echo()
+        yield "answer"
+        yield from (f"  {line}" for line in result["answer"].rstrip("\r").split("\r"))

@@ -31,7 +31,10 @@ def order_numbers(source: Source) -> tuple[OrderNumber, ...]:
 
 
 def map_order(source: Source, rules: Rules) -> Mapped:
-    """The task fields of one order. The start of a recording is never filled from an order: OBR-7 in an order is a wish."""
+    """The task fields of one order.
+
+    The start of a recording is never filled from an order: OBR-7 in an order is a wish.
+    """
     trail = Trail.new()
     mine = rules.of(source)
     identifier = person_from_hl7(source, rules, trail)

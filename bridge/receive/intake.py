@@ -103,7 +103,7 @@ class Hl7Intake:
         if isinstance(message, Message) and any(s.name == "MSA" for s in message.segments):
             await self._note_acknowledgement(envelope, header)
             return Answer()
-        refused = unsupported(header, self._settings)
+        refused = unsupported(message, self._settings)
         if refused is not None:
             return await self._refuse(envelope, header, message, refused)
         return await self._keep(envelope, header, message)
@@ -303,12 +303,13 @@ class DicomIntake:
         return State.RECEIVED, "", Status.SUCCESS
 
 
-def unsupported(header: Header, settings: Hl7Settings) -> Verdict | None:
-    """The refusals that the header alone decides (hl7.md §3.2): type, trigger, processing id."""
-    if (header.type, header.trigger) not in HANDLED:
+def unsupported(message: Message | Header, settings: Hl7Settings) -> Verdict | None:
+    """The refusals that type, trigger and processing id decide (HL7 v2.5.1 §2.9.2)."""
+    header = message.header if isinstance(message, Message) else message
+    if (header.type, message.trigger) not in HANDLED:
         known = {t for t, _ in HANDLED}
         condition = Condition.UNSUPPORTED_EVENT_CODE if header.type in known else Condition.UNSUPPORTED_MESSAGE_TYPE
-        text = "this listener takes ORM^O01, OMG^O19, OMI^O23 and ADT A01 A04 A05 A08 A28 A31"
+        text = "taken here: ORM O01, OMG O19, OMI O23, ADT A01 A04 A05 A08 A28 A31"
         where = "MSH-9.2" if header.type in known else "MSH-9.1"
         return Verdict(AckCode.AR, text, (), (Problem(condition, text, where),))
     if header.processing_id not in settings.processing_ids:

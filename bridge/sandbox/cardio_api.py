@@ -47,7 +47,7 @@ class Task:
     created: datetime
 
 
-class Refusal(Exception):  # noqa: N818  an answer, no fault of ours
+class Refusal(Exception):
     """An error status with its text, which the API gives as a bare JSON string."""
 
     def __init__(self, status: int, text: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class NotARecord(Exception):  # noqa: N818  said as the API says it
+class NotARecord(Exception):
     """The upload holds nothing that the API takes; the text says why."""
 
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from bridge.sandbox.cardio_api import Sandbox
 
 from bridge.app import running
+from bridge.sandbox.cardio_api import Sandbox
 from bridge.serving import open_socket, serving
 from bridge.settings import load
 from tests.acceptance.scene import House, OpenHouse

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge.sandbox.cardio_api import Sandbox
 
 from bridge.app import Running
 from bridge.domain.states import SETTLED
 from bridge.sandbox import dicom_sender, mllp_sender
+from bridge.sandbox.cardio_api import Sandbox
 from bridge.settings import host_port
 from bridge.store import listing
 

@@ -13,7 +13,7 @@ from bridge.formats.ecg.scaling import require_scalable, scale_of, trusted_paddi
 BLOCK = 256 * 1024  # bytes; stays in the processor's cache while it is hashed, summed and written
 
 
-class SamplesChanged(BridgeError):  # noqa: N818  says what happened, as the names in bridge.errors do
+class SamplesChanged(BridgeError):
     """What was written, or what can be read now, is not what the object said. Nothing of it may be uploaded."""
 
 
