@@ -16,6 +16,7 @@ from bridge.dispatch.answers import Answers
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.deciding import Deciding
 from bridge.dispatch.delivering import Delivering
+from bridge.dispatch.policy import Reason
 from bridge.dispatch.reading import Reading
 from bridge.errors import CannotListen, SettingsError
 from bridge.mapping.rules import load_rules
@@ -83,7 +84,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         stack.callback(store.close)
         swept = payloads.open()
         key = site_key(settings)
-        found = await store.write(lambda tx: line.recover(tx, at=clock.now()))
+        found = await store.write(lambda tx: line.recover(tx, at=clock.now(), keep_waiting=(Reason.RATE_LIMITED,)))
         log.info("store.opened", swept=swept, **found)
         answers = Answers(settings.hl7, clock)
         client = CardioClient(

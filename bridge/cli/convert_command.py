@@ -26,6 +26,7 @@ def command(source: Path, target: Path, force: bool) -> None:
     Every sample is read back and compared; the lines printed are that proof. OUT holds no patient's name, number or
     time, and only you can read it.
     """
+    from bridge.errors import BadInput, CannotScale
     from bridge.formats.dicom.reader import read_object
 
     if target.suffix.lower() == ".edf":
@@ -40,6 +41,8 @@ def command(source: Path, target: Path, force: bool) -> None:
         # The name must say nothing of the patient, and be the same for the same object
         record = "ecg_" + hashlib.sha256(obj.recording.sop_instance_uid.encode()).hexdigest()[:12]
         proof = _convert(source, group, target, record)
+    except (BadInput, CannotScale) as problem:
+        raise click.ClickException(f"{source}: {problem.where or 'file'}: {problem}") from problem
     except OSError as fault:
         raise click.FileError(str(fault.filename or target), hint=fault.strerror) from fault
     for warning in obj.recording.warnings:

@@ -130,7 +130,7 @@ async def send(sample: Path, up: Running, sandbox: Sandbox) -> Played:
         answer = [code]
     else:
         host, port = host_port(up.addresses["hl7"])
-        body = await mllp_sender.send(host, port, sample.read_bytes())
+        body = await mllp_sender.send(host, port, await asyncio.to_thread(sample.read_bytes))
         code = ",".join(a.code for a in mllp_sender.answers(body))
         answer = _steady_answer(mllp_sender.readable(body))
     messages = await _settled(up, last)

@@ -1,5 +1,6 @@
 """The line of work: who is next, in order within each patient, and what a restart finds."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -108,10 +109,12 @@ def next_due(conn: sa.Connection) -> int | None:
     return due
 
 
-def recover(tx: Transaction, *, at: datetime) -> dict[str, int]:
-    """What a start finds: an INTENT without outcome is in doubt, everything else goes on (failures.md §3.2).
+def recover(tx: Transaction, *, at: datetime, keep_waiting: Collection[str] = ()) -> dict[str, int]:
+    """What a start finds: an INTENT without outcome is in doubt, everything else goes on.
 
-    Nothing is sent again by this. Returns how many messages of each kind there were.
+    Nothing that may have been sent is sent again by this. What waits is due at once, since the cause may be gone (a
+    token changed, a network mended), except for the reasons in `keep_waiting` and recordings that wait for an order.
+    Returns how many messages of each kind there were.
     """
     doubts = tx.conn.execute(sa.select(message.c.id).where(message.c.state == State.INTENT)).scalars().all()
     for message_id in doubts:
@@ -124,6 +127,12 @@ def recover(tx: Transaction, *, at: datetime) -> dict[str, int]:
     for message_id in cut:
         move(tx, message_id, State.UPLOADING, State.READY, at=at, reason="interrupted", owner=None)
     tx.conn.execute(message.update().where(message.c.owner.is_not(None)), {"owner": None})
+    tx.conn.execute(
+        message.update().where(
+            message.c.state == State.RETRY, message.c.reason.not_in([AWAITING_ORDER, *keep_waiting])
+        ),
+        {"next_at": millis(at)},
+    )
     return {"in_doubt": len(doubts), "resumed": len(cut)}
 
 
