@@ -6,7 +6,6 @@ from click.testing import CliRunner
 
 import bridge.cli.convert_command as convert
 from bridge.cli.convert_command import command
-from bridge.errors import BadInput, CannotScale
 from tests.unit.dicom.ecg_factory import Group, ecg, saved, sines
 
 
@@ -51,9 +50,11 @@ def test_convert_says_which_outputs_there_are(source, tmp_path, name):
 def test_convert_of_what_is_no_ecg_leaves_nothing(tmp_path):
     bad = tmp_path / "bad.dcm"
     bad.write_bytes(b"nothing")
-    assert isinstance(run(bad, tmp_path / "out.zip").exception, BadInput)
+    refused = run(bad, tmp_path / "out.zip")
+    assert (refused.exit_code, "bad.dcm" in refused.output) == (1, True)
     unscaled = saved(tmp_path, ecg(Group(sines(50, 2), sensitivity=None)), "unscaled.dcm")
-    assert isinstance(run(unscaled, tmp_path / "out.zip").exception, CannotScale)
+    held = run(unscaled, tmp_path / "out.zip")
+    assert (held.exit_code, "unscaled.dcm" in held.output) == (1, True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.dcm", "unscaled.dcm"]
 
 
