@@ -115,7 +115,7 @@ def _waker(reading: Reading, delivering: Delivering) -> Callable[[Sequence[Notic
         topics = {n.topic for n in notices}
         if "received" in topics:
             reading.wake.set()
-        if topics & {"ready", "settled"}:
+        if "ready" in topics:
             delivering.wake.set()
 
     return hear

@@ -50,7 +50,7 @@ def _address(value: Any) -> Any:
 def _zone(value: Any) -> Any:
     try:
         ZoneInfo(str(value))
-    except (ZoneInfoNotFoundError, ValueError) as cause:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as cause:
         raise ValueError("not an IANA time zone of this machine, such as Europe/Berlin") from cause
     return str(value)
 

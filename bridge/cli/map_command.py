@@ -67,7 +67,7 @@ def _message(content: bytes, rules: Any, settings: Any) -> dict[str, Any]:
     if refused is not None:
         return {"state": "REJECTED", "error": refused.text, "answer": _text(answers.build(message, refused))}
     sender = f"{message.header.sending_application}|{message.header.sending_facility}"
-    understood = understand_message(message, sender, rules, settings)
+    understood = understand_message(message, sender, rules, settings, clock.now())
     tasks = []
     replies: list[OrderReply] = []
     for order in understood.orders:

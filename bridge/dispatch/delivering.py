@@ -1,6 +1,7 @@
 """Tasks made: claim, upload, intention, POST, outcome. Every step is committed before the next one begins."""
 
 import asyncio
+import functools
 import json
 import random
 import secrets
@@ -86,22 +87,26 @@ class Delivering:
             pause = self.health.may_send(self._clock.monotonic())
             room = (1 if self.health.known_down else self._settings.cardio.in_flight) - len(self._active)
             claimed: list[line.Claimed] = []
+            due: int | None = None
             if pause <= 0 and room > 0:
-                now = self._clock.now()
-                claimed = await self._store.write(lambda tx, n=room, at=now: line.claim(tx, self._owner, n, at=at))  # type: ignore[misc]
+                claimed, due = await self._store.write(functools.partial(self._claim, room=room))
                 for one in claimed:
                     task = asyncio.create_task(self._deliver(one), name=f"deliver-{one.id}")
                     self._active.add(task)
                     task.add_done_callback(self._done)
             if not claimed:
-                await self._wait(pause if pause > 0 else await self._until_due())
+                await self._wait(pause if pause > 0 else self._until(due))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._active.discard(task)
         self.wake.set()
 
-    async def _until_due(self) -> float:
-        due = await self._store.read(line.next_due)
+    def _claim(self, tx: Transaction, room: int) -> tuple[list[line.Claimed], int | None]:
+        """What can be done now; where there is nothing, when something will be."""
+        claimed = line.claim(tx, self._owner, room, at=self._clock.now())
+        return claimed, None if claimed else line.next_due(tx.conn)
+
+    def _until(self, due: int | None) -> float:
         if due is None:
             return 30.0
         return min(max(due / 1000 - self._clock.now().timestamp(), 0.01), 30.0)

@@ -58,11 +58,10 @@ class Reading:
         while True:
             self.wake.clear()
             claimed = await self._store.write(lambda tx: line.next_received(tx, BATCH))
-            if not claimed:
-                await self.wake.wait()
-                continue
             done = [await self._read(one) for one in claimed]
             await asyncio.gather(*(self._keep_entering(one) for one in done))
+            if len(claimed) < BATCH:
+                await self.wake.wait()
 
     async def _keep_entering(self, one: _Read) -> None:
         """Enter one, alone: what fails in it leaves its neighbours as they are. A full disk is waited out."""
@@ -86,7 +85,7 @@ class Reading:
         try:
             if claimed.kind == "hl7":
                 message = read(claimed.raw or b"", fallback_charset=self._settings.hl7.fallback_charset)
-                understood = understand_message(message, claimed.sender, self._rules, self._settings)
+                understood = understand_message(message, claimed.sender, self._rules, self._settings, self._clock.now())
                 return _Read(claimed, understood, message)
             path = self._payloads.path(claimed.payload or "")
             found = await asyncio.to_thread(read_object, path)

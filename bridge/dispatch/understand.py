@@ -6,6 +6,7 @@ The result says what goes into the books, what the sender is told, and whether a
 import hashlib
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from bridge.domain.found import OnConnection, Source
@@ -24,6 +25,9 @@ from bridge.settings import Settings
 NOTED = frozenset({"OK", "UA", "NA", "CR", "UC", "DR", "UD", "OC", "OD", "HR", "UH", "OR", "UR", "XR", "UX", "RE"})
 """ORC-1 values that answer or report and never order: noted, never acted on (hl7.md §4.1)."""
 CREATES = frozenset({"NW"})
+
+
+_WHAT_IS_ORDERED = ("PID-2", "PID-3", "OBR-4", "OBR-13", "OBR-18", "OBR-31", "IPC-1", "ORC-3", "OBR-3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,15 @@ class Understood:
     warnings: tuple[str, ...] = ()
 
 
-def understand_message(message: Message, sender: str, rules: Rules, settings: Settings) -> Understood:
+def understand_message(message: Message, sender: str, rules: Rules, settings: Settings, now: datetime) -> Understood:
     """An HL7 message of a type that the listener takes."""
     if message.header.type == "ADT":
-        return _admission(OnConnection(message, {"@sender": sender}), rules)
-    return _orders(message, sender, rules, settings)
+        return _admission(OnConnection(message, {"@sender": sender}), rules, now)
+    return _orders(message, sender, rules, settings, now)
 
 
-def _admission(source: Source, rules: Rules) -> Understood:
-    update = patient_update(source, rules)
+def _admission(source: Source, rules: Rules, now: datetime) -> Understood:
+    update = patient_update(source, rules, now=now)
     if update is None:
         return _refused(_no_patient())
     return Understood(
@@ -79,7 +83,7 @@ def _admission(source: Source, rules: Rules) -> Understood:
     )
 
 
-def _orders(message: Message, sender: str, rules: Rules, settings: Settings) -> Understood:
+def _orders(message: Message, sender: str, rules: Rules, settings: Settings, now: datetime) -> Understood:
     views = message.orders()
     if not views:
         problem = Problem(Condition.SEGMENT_SEQUENCE, "the message holds no order: ORC or OBR is needed", "ORC")
@@ -88,7 +92,7 @@ def _orders(message: Message, sender: str, rules: Rules, settings: Settings) -> 
     warnings: list[str] = list(message.notes)
     for position, view in enumerate(views, 1):
         source = OnConnection(view, {"@sender": sender})
-        mapped = map_order(source, rules)
+        mapped = map_order(source, rules, time_zone=settings.site.time_zone, now=now)
         warnings.extend(mapped.warnings)
         if view.orc is None:
             warnings.append(f"order {position} has no ORC: taken as NW")
@@ -133,10 +137,13 @@ def _order(source: Source, position: int, mapped: Mapped, settings: Settings, *,
         refusal = _no_patient()
     elif own is None:
         refusal = Problem(Condition.REQUIRED_FIELD_MISSING, "an order number is needed in ORC-2 or OBR-2", "ORC-2")
-    content = json.dumps([mapped.fields, mapped.patient_authority], sort_keys=True, default=str)
-    return UnderstoodOrder(
-        position, mapped, patient, own, hashlib.sha256(content.encode()).hexdigest(), refusal, passed_over
-    )
+    return UnderstoodOrder(position, mapped, patient, own, _content(source), refusal, passed_over)
+
+
+def _content(source: Source) -> str:
+    """A digest of what is ordered and for whom, as sent: the site's rules may change between two sendings (F32)."""
+    said = [[f.value for f in source.find(address)] for address in _WHAT_IS_ORDERED]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _ours(source: Source, codes: tuple[str, ...]) -> bool:
@@ -187,6 +194,7 @@ def understand_recording(found: EcgObject, calling_ae: str, rules: Rules, settin
         rules,
         time_zone=settings.site.time_zone,
         time_offset_ms=rhythm.time_offset_ms,
+        duration_s=float(rhythm.samples / rhythm.rate),
     )
     patient = Identifier(str(mapped.fields.get("patient_id", "")), mapped.patient_authority)
     warnings = (*found.recording.warnings, *mapped.warnings)

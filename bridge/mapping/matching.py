@@ -57,7 +57,9 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class NoOrder:
-    """No order has its number."""
+    """No order has its number; `reason` says whether it has one."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,11 @@ def _known_sex(gender: str) -> str:
 def _names(a: Demographics, b: Demographics) -> bool | None:
     """Family names must be equal; given names equal, or one the beginning of the other, word by word.
 
-    `Anna` and `Anna Maria` agree; `A` and `Anna` do not contradict, but do not agree either: an initial is too little.
-    A missing family name says nothing; a missing given name leaves the family name to speak alone, which is too little
-    to agree and enough to contradict.
+    `Anna` and `Anna Maria` agree: carts cut middle names, and a number and an identifier agree besides. `A` and `Anna`
+    do not contradict, but do not agree either: an initial is too little. A missing family name says nothing; a missing
+    given name leaves the family name to speak alone, which is too little to agree (relatives share it, and the
+    identifier may be mistyped) and enough to contradict. A changed, swapped or transliterated family name (`Mueller`
+    for `Müller`) contradicts: it costs a person a look, where the other error costs a patient the right ECG.
     """
     last_a, last_b = folded(a.last_name), folded(b.last_name)
     if not last_a or not last_b:
@@ -123,7 +127,8 @@ def _names(a: Demographics, b: Demographics) -> bool | None:
 def _shares_number(a: Sequence[OrderNumber], b: Sequence[OrderNumber]) -> bool:
     """One number in both, whose authorities do not differ. Kinds may differ: carts fill what they can."""
     return any(
-        x.value.strip() == y.value.strip() and (not x.authority or not y.authority or x.authority == y.authority)
+        x.value.strip() == y.value.strip()
+        and (not x.authority or not y.authority or x.authority.casefold() == y.authority.casefold())
         for x in a
         for y in b
         if x.value.strip()
@@ -134,7 +139,7 @@ def match(recording: RecordingFacts, orders: Sequence[OrderFacts], *, site_autho
     """The order of a recording. Time is never a reason, and nothing is guessed."""
     candidates = {o.order_id: o for o in orders if _shares_number(recording.numbers, o.numbers)}
     if not candidates:
-        return NoOrder()
+        return NoOrder("no order has its number" if recording.numbers else "it has no order number")
     good: list[tuple[int, tuple[str, ...]]] = []
     agreements: dict[str, None] = {}
     contradictions: dict[str, None] = {}

@@ -1,178 +1,101 @@
-"""One recording: its numbers, its task fields and its start in UTC (dicom_ecg.md §3.4)."""
+"""One recording: its numbers and its task fields (dicom_ecg.md §3.4)."""
 
-import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import date
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 from bridge.domain.found import Found, Source
 from bridge.domain.task import Mapped, NumberKind, OrderNumber
-from bridge.mapping import measures
-from bridge.mapping.patients import Trail, person_from_dicom
+from bridge.mapping import measures, reasons
+from bridge.mapping.patients import person_from_dicom
+from bridge.mapping.plain import device, investigation, tags
 from bridge.mapping.rules import Part, Rules
 from bridge.mapping.sources import first_at, found_at
+from bridge.mapping.starts import start_of
+from bridge.mapping.trail import Trail
 
-_NUMBERS = (
-    (NumberKind.ACCESSION, "AccessionNumber", "IssuerOfAccessionNumberSequence"),
-    (NumberKind.ACCESSION, "RequestAttributesSequence.AccessionNumber", ""),
-    (NumberKind.PROCEDURE, "RequestedProcedureID", ""),
-    (NumberKind.PROCEDURE, "RequestAttributesSequence.RequestedProcedureID", ""),
-    (NumberKind.FILLER, "FillerOrderNumberImagingServiceRequest", ""),
-    (NumberKind.PLACER, "PlacerOrderNumberImagingServiceRequest", ""),
-)
-_DATE_TIME = re.compile(r"^(\d{4})(\d\d)(\d\d)(\d\d)?(\d\d)?(\d\d)?(?:\.(\d{1,6}))?([+-]\d{4})?$")
-_CHAINS = (("AcquisitionDate", "AcquisitionTime"), ("ContentDate", "ContentTime"), ("StudyDate", "StudyTime"))
+_ISSUERS = {
+    NumberKind.ACCESSION: "IssuerOfAccessionNumberSequence",
+    NumberKind.PLACER: "OrderPlacerIdentifierSequence",
+    NumberKind.FILLER: "OrderFillerIdentifierSequence",
+}
+_BEST_FIRST = (NumberKind.ACCESSION, NumberKind.PROCEDURE, NumberKind.FILLER, NumberKind.PLACER)
 
 
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """A moment as the object says it; `offset` None: local time of a zone that the object does not name."""
-
-    local: datetime
-    offset: timedelta | None
-    where: str
-
-
-def recording_numbers(source: Source) -> tuple[OrderNumber, ...]:
-    """Every order number of the object, best first. StudyID and AdmissionID are none (dicom_ecg.md §3.4)."""
+def recording_numbers(source: Source, rules: Rules) -> tuple[OrderNumber, ...]:
+    """Every order number of the object, best first, with its issuer. StudyID and AdmissionID are none by default."""
+    mine = rules.of(source).numbers
     numbers: dict[str, OrderNumber] = {}
-    for kind, address, issuers in _NUMBERS:
-        for found in found_at(source, (address,)):
-            issuer = first_at(source, (f"{issuers}.LocalNamespaceEntityID",)) if issuers else None
-            numbers.setdefault(found.value, OrderNumber(found.value, kind, issuer.value if issuer else ""))
+    for kind in _BEST_FIRST:
+        for found in found_at(source, getattr(mine, kind.value).dicom):
+            value, authority = found.value, ""
+            if kind in {NumberKind.PLACER, NumberKind.FILLER}:
+                # IHE carts copy HL7's whole EI, number^namespace, into these two.
+                value, _, rest = (piece.strip() for piece in value.partition("^"))
+                authority = rest.partition("^")[0]
+            if value:
+                numbers.setdefault(value, OrderNumber(value, kind, authority or _issuer(source, kind, found)))
     return tuple(numbers.values())
 
 
-def map_recording(source: Source, rules: Rules, *, time_zone: str, time_offset_ms: Decimal) -> Mapped:
-    """The task fields of one recording. `time_zone` is the site's; `time_offset_ms` the rhythm group's."""
-    mine = rules.of(source)
-    trail = Trail.new()
-    identifier = person_from_dicom(source, mine, trail)
-    started = _start(source, mine.time_zone or time_zone, time_offset_ms, trail)
-    _age(source, mine, started, trail)
-    for field, read in (("patient_height", measures.dicom_height), ("patient_weight", measures.dicom_weight)):
-        value, where, wrong = read(source, mine)
-        if wrong:
-            trail.warn(wrong)
-        elif value is not None:
-            trail.put(field, value, where, "centimetres" if field == "patient_height" else "grams")
-    _plain(source, mine, trail)
-    return Mapped(
-        fields=trail.fields,
-        traces=tuple(trail.traces),
-        warnings=tuple(trail.warnings),
-        patient_authority=identifier.authority if identifier else "",
-        numbers=recording_numbers(source),
-    )
+def _issuer(source: Source, kind: NumberKind, found: Found) -> str:
+    """Who issued it: said beside the number, in the same item (PS3.3 C.12.1.1.9, 10.6)."""
+    if kind not in _ISSUERS:
+        return ""
+    beside = found.where.rpartition(".")[0]
+    sequence = f"{beside}.{_ISSUERS[kind]}" if beside else _ISSUERS[kind]
+    issuer = first_at(source, (f"{sequence}.LocalNamespaceEntityID", f"{sequence}.UniversalEntityID"))
+    return issuer.value if issuer else ""
 
 
-def _plain(source: Source, mine: Part, trail: Trail) -> None:
-    for field in ("investigation_id", "device_id"):
-        rule = getattr(mine.fields, field)
-        if rule.omit:
-            continue
-        if rule.constant:
-            trail.put(field, rule.constant, "(rules)", "constant")
-            continue
-        found = first_at(source, rule.dicom)
-        if found is not None:
-            trail.put(field, found.value, found.where, "first of the chain")
-    for field, rule in (("indications", mine.fields.indications), ("searching_tags", mine.fields.searching_tags)):
-        once: dict[str, Found] = {}
-        for found in found_at(source, rule.dicom):
-            once.setdefault(found.value.casefold(), found)
-        if once and not rule.omit:
-            places = ", ".join(dict.fromkeys(f.where for f in once.values()))
-            trail.put(field, [f.value for f in once.values()], places, "all of the chain, each once")
+def map_recording(
+    source: Source, rules: Rules, *, time_zone: str, time_offset_ms: Decimal, duration_s: float | None = None
+) -> Mapped:
+    """The task fields of one recording.
+
+    `time_zone` is the site's; `time_offset_ms` and `duration_s` are those of the group that is uploaded.
+    """
+    mine, trail = rules.of(source), Trail()
+    zone = mine.time_zone or time_zone
+    recorded = start_of(source, zone_name=zone, duration_s=duration_s, time_offset_ms=time_offset_ms, trail=trail)
+    identifier = person_from_dicom(source, mine, trail, recorded=recorded)
+    _age(source, mine, recorded, trail)
+    _measured(source, mine, trail)
+    investigation(source, mine.fields.investigation_id, mine.fields.investigation_id.dicom, trail)
+    device(source, mine.fields.device_id, mine.fields.device_id.dicom, trail)
+    reasons.from_dicom(source, mine.fields.indications, trail)
+    tags(source, mine.fields.searching_tags, mine.fields.searching_tags.dicom, trail)
+    return trail.mapped(identifier, recording_numbers(source, rules))
 
 
-def _age(source: Source, mine: Part, started: datetime | None, trail: Trail) -> None:
-    """Sent only where there is no birth date; a birth date after the recording is none."""
-    born = trail.fields.get("patient_birth_date")
-    if born is not None and started is not None and born > started.date().isoformat():
-        trail.fields.pop("patient_birth_date")
-        trail.traces[:] = [t for t in trail.traces if t.field != "patient_birth_date"]
-        trail.warn("PatientBirthDate: after the recording; left out")
-        born = None
-    found = first_at(source, mine.fields.patient_age.dicom)
-    if born is not None or found is None or mine.fields.patient_age.omit:
+def _age(source: Source, mine: Part, recorded: date | None, trail: Trail) -> None:
+    """Sent only where there is no birth date; where there is one, a difference of more than a year is told."""
+    rule = mine.fields.patient_age
+    found = None if rule.omit else first_at(source, rule.dicom)
+    if found is None:
         return
     age = measures.dicom_age(found.value)
     if age is None:
         trail.warn(f"{found.where}: not an age; left out")
-    else:
-        trail.put("patient_age", age, found.where, "whole years; no birth date")
+    elif "patient_birth_date" not in trail.fields:
+        trail.put("patient_age", age, found.where, "age in whole years; no birth date")
+    elif recorded is not None:
+        born = date.fromisoformat(trail.fields["patient_birth_date"])
+        then = recorded.year - born.year - ((recorded.month, recorded.day) < (born.month, born.day))
+        if abs(then - age) > 1:
+            trail.warn(f"{found.where}: more than a year from what the birth date makes; the birth date is used")
 
 
-def _start(source: Source, zone_name: str, time_offset_ms: Decimal, trail: Trail) -> datetime | None:
-    """The start in UTC: the object's own offset, else TimezoneOffsetFromUTC, else the site's zone."""
-    said = _said(source)
-    if said is None:
-        trail.warn("the object has no usable acquisition time")
-        return None
-    zone = ZoneInfo(zone_name)
-    offset = said.offset
-    if offset is None:
-        given = first_at(source, ("TimezoneOffsetFromUTC",))
-        offset = _offset(given.value) if given else None
-    notes = []
-    if offset is not None:
-        moment = said.local.replace(tzinfo=timezone(offset)).astimezone(UTC)
-        named = moment.astimezone(zone).utcoffset() == offset
-        if not named:
-            notes.append("the offset is not the site's zone at that time; the zone is left out")
-    else:
-        aware = said.local.replace(tzinfo=zone)
-        moment, named = aware.astimezone(UTC), True
-        if aware.utcoffset() != aware.replace(fold=1).utcoffset():
-            exists = moment.astimezone(zone).replace(tzinfo=None) == said.local
-            notes.append("an hour that comes twice: the first is taken" if exists else "an hour that the clock skipped")
-    moment += timedelta(milliseconds=float(time_offset_ms))
-    for note in notes:
-        trail.warn(f"{said.where}: {note}")
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S") + (
-        f".{moment.microsecond:06}".rstrip("0") if moment.microsecond else ""
-    )
-    rule = "own offset" if offset is not None else f"local time of {zone_name}"
-    trail.put("recording_start_time", f"{text}Z", said.where, rule, "; ".join(notes))
-    if named:
-        trail.put("recording_time_zone", zone_name, "(site)", "the zone that the start was read in")
-    return moment.astimezone(zone)
-
-
-def _said(source: Source) -> _Start | None:
-    found = first_at(source, ("AcquisitionDateTime",))
-    if found is not None:
-        read = _read(found.value)
-        if read is not None:
-            return _Start(*read, found.where)
-    for day, clock in _CHAINS:
-        date, time = first_at(source, (day,)), first_at(source, (clock,))
-        if date is not None and time is not None:
-            read = _read(date.value.replace(".", "") + time.value.replace(":", ""))
-            if read is not None:
-                return _Start(*read, f"{day}, {clock}")
-    return None
-
-
-def _read(text: str) -> tuple[datetime, timedelta | None] | None:
-    """A DT, or a DA with its TM behind it (PS3.5 §6.2). A date alone is no start."""
-    parts = _DATE_TIME.match(text)
-    if parts is None or parts[4] is None:
-        return None
-    year, month, day, hour, minute, second = (int(parts[n] or 0) for n in range(1, 7))
-    try:
-        moment = datetime(year, month, day, hour, minute, min(second, 59))  # noqa: DTZ001  local, as the object says it
-    except ValueError:
-        return None
-    moment += timedelta(microseconds=int((parts[7] or "").ljust(6, "0") or 0))
-    return moment, _offset(parts[8]) if parts[8] else None
-
-
-def _offset(text: str) -> timedelta | None:
-    read = re.match(r"^([+-])(\d\d)(\d\d)$", text.strip())
-    if read is None or int(read[2]) > 14 or int(read[3]) > 59:
-        return None
-    size = timedelta(hours=int(read[2]), minutes=int(read[3]))
-    return size if read[1] == "+" else -size
+def _measured(source: Source, mine: Part, trail: Trail) -> None:
+    for field, read, unit in (
+        ("patient_height", measures.dicom_height, mine.height_unit),
+        ("patient_weight", measures.dicom_weight, "kg"),
+    ):
+        told = None if getattr(mine.fields, field).omit else read(source, mine)
+        if told is None:
+            continue
+        found, value = told
+        if value is None:
+            trail.warn(f"{found.where}: not a possible value in {unit}; left out")
+        else:
+            rule = "in centimetres" if field == "patient_height" else "in grams"
+            trail.put(field, value, found.where, f"from {unit}, {rule}")

@@ -33,13 +33,16 @@ class DicomScp:
         self._settings = settings
         self._spool = spool
         self._server: Any = None
+        self._before: tuple[bool, str, str | None] = (False, "standard", None)
 
     def start(self) -> str:
         """Listen. Returns the address taken; raises CannotListen that names the setting.
 
         Chunked receive and the temporary folder are process-wide switches of pynetdicom and Python: the spool must
-        lie on the payload store's file system so that an object is renamed into place, not copied.
+        lie on the payload store's file system so that an object is renamed into place, not copied. `stop` puts both
+        back.
         """
+        self._before = (_config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL, tempfile.tempdir)
         _config.STORE_RECV_CHUNKED_DATASET = True
         _config.LOG_HANDLER_LEVEL = "none"  # the standard handler logs data sets
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
@@ -75,6 +78,7 @@ class DicomScp:
         if self._server is not None:
             self._server.shutdown()
             self._server = None
+            _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL, tempfile.tempdir = self._before
 
     def _requested(self, event: Any) -> None:
         """No room: refuse before a cart sends what cannot be kept (transient, local limit: A-ASSOCIATE-RJ 2/3/2)."""

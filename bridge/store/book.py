@@ -12,6 +12,42 @@ from bridge.domain.task import FieldTrace, Mapped, NumberKind, OrderNumber
 from bridge.store.port import Transaction
 from bridge.store.schema import clinical_order, insert_new, number, patient, task
 
+_PATIENT_UPDATE = patient.update().where(
+    patient.c.value == sa.bindparam("own_value"), patient.c.authority == sa.bindparam("own_authority")
+)
+_PATIENTS = sa.select(patient).where(patient.c.value == sa.bindparam("own_value"))
+_PATIENT = _PATIENTS.where(patient.c.authority == sa.bindparam("own_authority"))
+_ORDER = sa.select(clinical_order).where(
+    clinical_order.c.number == sa.bindparam("own_number"), clinical_order.c.authority == sa.bindparam("own_authority")
+)
+_ORDERS_WITH = (
+    sa.select(clinical_order)
+    .distinct()
+    .join(
+        number,
+        sa.and_(
+            number.c.role == "order",
+            number.c.message_id == clinical_order.c.message_id,
+            number.c.position == clinical_order.c.position,
+        ),
+    )
+    .where(number.c.value.in_(sa.bindparam("wanted", expanding=True)))
+    .order_by(clinical_order.c.id)
+)
+_RECORDINGS_WITH = (
+    sa.select(number.c.message_id)
+    .distinct()
+    .where(number.c.role == "recording", number.c.value.in_(sa.bindparam("wanted", expanding=True)))
+    .order_by(number.c.message_id)
+)
+_DRAFT = (
+    sa.select(task)
+    .where(task.c.order_id == sa.bindparam("own_order"), task.c.purpose == "draft")
+    .order_by(task.c.generation.desc(), task.c.id.desc())
+    .limit(1)
+)
+_ADD_NUMBERS = number.insert()
+
 
 def mapped_to_json(mapped: Mapped) -> dict[str, Any]:
     """A `Mapped` as a JSON value."""
@@ -50,10 +86,13 @@ def update_patient(tx: Transaction, update: PatientUpdate, message_id: int) -> N
         "message_id": message_id,
     }
     changed = tx.conn.execute(
-        patient.update().where(
-            patient.c.value == update.identifier.value, patient.c.authority == update.identifier.authority
-        ),
-        {**said, "message_id": message_id},
+        _PATIENT_UPDATE,
+        {
+            "own_value": update.identifier.value,
+            "own_authority": update.identifier.authority,
+            "message_id": message_id,
+            **said,
+        },
     )
     if changed.rowcount == 0:
         tx.conn.execute(patient.insert(), {**{f.name: "" for f in fields(Demographics)}, **row, **said})
@@ -61,9 +100,8 @@ def update_patient(tx: Transaction, update: PatientUpdate, message_id: int) -> N
 
 def fill_patient(tx: Transaction, identifier: Identifier, known: Demographics, message_id: int) -> None:
     """Open a record from an order where there is none, or fill its gaps: ADT is the authority, an order is not."""
-    found = tx.conn.execute(
-        sa.select(patient).where(patient.c.value == identifier.value, patient.c.authority == identifier.authority)
-    ).first()
+    asked = {"own_value": identifier.value, "own_authority": identifier.authority}
+    found = tx.conn.execute(_PATIENT, asked).first()
     if found is None:
         tx.conn.execute(
             patient.insert(),
@@ -82,7 +120,7 @@ def fill_patient(tx: Transaction, identifier: Identifier, known: Demographics, m
 
 def find_patient(conn: sa.Connection, identifier: Identifier, *, site_authority: str) -> Demographics | None:
     """The record of this patient; None where there is none, or where more than one could be meant."""
-    rows = conn.execute(sa.select(patient).where(patient.c.value == identifier.value)).all()
+    rows = conn.execute(_PATIENTS, {"own_value": identifier.value}).all()
     own = [r for r in rows if Identifier(r.value, r.authority).agrees(identifier, site_authority=site_authority)]
     if len(own) != 1:
         return None
@@ -103,7 +141,7 @@ def add_numbers(tx: Transaction, role: str, message_id: int, position: int, numb
         for n in numbers
     ]
     if rows:
-        tx.conn.execute(number.insert(), rows)
+        tx.conn.execute(_ADD_NUMBERS, rows)
 
 
 def book_order(
@@ -118,7 +156,7 @@ def book_order(
 ) -> None:
     """Enter an order, unless its number is in the book already: the first entry stands (F32)."""
     row = tx.conn.execute(
-        insert_new(tx.conn, clinical_order).returning(clinical_order.c.id),
+        insert_new(tx.conn.dialect.name, clinical_order, "id"),
         {
             "number": own_number.value,
             "authority": own_number.authority,
@@ -147,11 +185,7 @@ def _booked(row: Any) -> BookedOrder:
 
 def order_by_number(conn: sa.Connection, own_number: OrderNumber) -> BookedOrder | None:
     """The order that has exactly this number and authority."""
-    row = conn.execute(
-        sa.select(clinical_order).where(
-            clinical_order.c.number == own_number.value, clinical_order.c.authority == own_number.authority
-        )
-    ).first()
+    row = conn.execute(_ORDER, {"own_number": own_number.value, "own_authority": own_number.authority}).first()
     return _booked(row) if row else None
 
 
@@ -173,20 +207,7 @@ def orders_with(conn: sa.Connection, values: Iterable[str]) -> list[BookedOrder]
     wanted = sorted(set(values))
     if not wanted:
         return []
-    rows = conn.execute(
-        sa.select(clinical_order)
-        .distinct()
-        .join(
-            number,
-            sa.and_(
-                number.c.role == "order",
-                number.c.message_id == clinical_order.c.message_id,
-                number.c.position == clinical_order.c.position,
-            ),
-        )
-        .where(number.c.value.in_(wanted))
-        .order_by(clinical_order.c.id)
-    ).all()
+    rows = conn.execute(_ORDERS_WITH, {"wanted": wanted}).all()
     return [_booked(row) for row in rows]
 
 
@@ -195,21 +216,9 @@ def recordings_with(conn: sa.Connection, values: Iterable[str]) -> list[int]:
     wanted = sorted(set(values))
     if not wanted:
         return []
-    return list(
-        conn.execute(
-            sa.select(number.c.message_id)
-            .distinct()
-            .where(number.c.role == "recording", number.c.value.in_(wanted))
-            .order_by(number.c.message_id)
-        ).scalars()
-    )
+    return list(conn.execute(_RECORDINGS_WITH, {"wanted": wanted}).scalars())
 
 
 def draft_of(conn: sa.Connection, order_id: int) -> Any | None:
     """The newest draft task row of an order."""
-    return conn.execute(
-        sa.select(task)
-        .where(task.c.order_id == order_id, task.c.purpose == "draft")
-        .order_by(task.c.generation.desc(), task.c.id.desc())
-        .limit(1)
-    ).first()
+    return conn.execute(_DRAFT, {"own_order": order_id}).first()

@@ -43,6 +43,23 @@ class Kept:
     answer_code: str = ""
 
 
+_KNOWN = sa.select(message.c.id, message.c.state, message.c.answer, message.c.answer_code).where(
+    message.c.identity == sa.bindparam("identity")
+)
+_SAME_CONTROL_ID = (
+    sa.select(message.c.id)
+    .where(
+        message.c.sender == sa.bindparam("sender"),
+        message.c.control_id == sa.bindparam("control_id"),
+        message.c.id != sa.bindparam("own"),
+    )
+    .limit(1)
+)
+_RECORD = event.insert()
+_MOVE = message.update().where(message.c.id == sa.bindparam("which"), message.c.state == sa.bindparam("before"))
+"""Statements are built once: building one costs several times what running it does."""
+
+
 def keep(
     tx: Transaction,
     arrival: Arrival,
@@ -57,7 +74,7 @@ def keep(
     A message that is refused in the same breath is kept with its answer, to be looked at.
     """
     row = tx.conn.execute(
-        insert_new(tx.conn, message).returning(message.c.id),
+        insert_new(tx.conn.dialect.name, message, "id"),
         {
             "kind": arrival.kind,
             "type": arrival.type,
@@ -81,11 +98,7 @@ def keep(
         },
     ).first()
     if row is None:
-        found = tx.conn.execute(
-            sa.select(message.c.id, message.c.state, message.c.answer, message.c.answer_code).where(
-                message.c.identity == arrival.identity
-            )
-        ).one()
+        found = tx.conn.execute(_KNOWN, {"identity": arrival.identity}).one()
         return Kept(found.id, True, State(found.state), found.answer, found.answer_code)
     record(tx, row.id, state, at=arrival.received_at, reason=reason)
     if state is State.RECEIVED:
@@ -95,18 +108,8 @@ def keep(
 
 def same_control_id(conn: sa.Connection, arrival: Arrival, message_id: int) -> bool:
     """Whether the sender used this MSH-10 before, for other content (F31)."""
-    return (
-        conn.execute(
-            sa.select(message.c.id)
-            .where(
-                message.c.sender == arrival.sender,
-                message.c.control_id == arrival.control_id,
-                message.c.id != message_id,
-            )
-            .limit(1)
-        ).first()
-        is not None
-    )
+    asked = {"sender": arrival.sender, "control_id": arrival.control_id, "own": message_id}
+    return conn.execute(_SAME_CONTROL_ID, asked).first() is not None
 
 
 def uid_conflict(conn: sa.Connection, arrival: Arrival) -> bool:
@@ -137,7 +140,7 @@ def record(
 ) -> None:
     """A row of the message's history."""
     tx.conn.execute(
-        event.insert(),
+        _RECORD,
         {
             "message_id": message_id,
             "at": millis(at),
@@ -170,10 +173,7 @@ def move(
         raise ValueError(f"no move from {before} to {after}")
     if after in SETTLED:
         columns = {"owner": None, "next_at": None, **columns}
-    moved = tx.conn.execute(
-        message.update().where(message.c.id == message_id, message.c.state == before),
-        {"state": after, "reason": reason, **columns},
-    )
+    moved = tx.conn.execute(_MOVE, {"which": message_id, "before": before, "state": after, "reason": reason, **columns})
     if moved.rowcount != 1:
         return False
     record(tx, message_id, after, at=at, reason=reason, detail=detail, actor=actor)

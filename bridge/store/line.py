@@ -47,6 +47,57 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+def _written(*states: State) -> list[sa.ColumnClause[str]]:
+    """States written out, not bound, so that the partial indexes of open work can serve."""
+    return [sa.literal_column(f"'{state}'", sa.Text) for state in sorted(states)]
+
+
+_NEXT_RECEIVED = (
+    message.update()
+    .where(
+        message.c.id.in_(
+            sa.select(message.c.id)
+            .where(message.c.state.in_(_written(State.RECEIVED)))
+            .order_by(message.c.id)
+            .limit(sa.bindparam("most"))
+            .scalar_subquery()
+        )
+    )
+    .values(attempts=message.c.attempts + 1)
+    .returning(*(message.c[c] for c in _COLUMNS))
+)
+_HELD_UP = (
+    sa.select(_earlier.c.id)
+    .where(
+        _earlier.c.order_key == _next.c.order_key,
+        _earlier.c.id < _next.c.id,
+        _earlier.c.state.in_(_written(*UNDER_WAY)),
+        _earlier.c.reason != AWAITING_ORDER,
+    )
+    .exists()
+)
+_CLAIM = (
+    message.update()
+    .where(
+        message.c.id.in_(
+            sa.select(_next.c.id)
+            .where(
+                _next.c.state.in_(_written(State.READY, State.RETRY)),
+                _next.c.owner.is_(None),
+                sa.or_(_next.c.next_at.is_(None), _next.c.next_at <= sa.bindparam("now")),
+                ~_HELD_UP,
+            )
+            .order_by(_next.c.id)
+            .limit(sa.bindparam("most"))
+            .scalar_subquery()
+        ),
+        message.c.owner.is_(None),
+    )
+    .values(owner=sa.bindparam("new_owner"), attempts=message.c.attempts + 1)
+    .returning(*(message.c[c] for c in _COLUMNS))
+)
+
+
 def _claimed(row: Any) -> Claimed:
     return Claimed(**{**row._mapping, "state": State(row.state)})  # noqa: SLF001  SQLAlchemy's public name
 
@@ -56,13 +107,7 @@ def next_received(tx: Transaction, limit: int) -> list[Claimed]:
 
     The attempt is counted before anything is parsed, so that a poison message cannot hide (F28).
     """
-    chosen = sa.select(message.c.id).where(message.c.state == State.RECEIVED).order_by(message.c.id).limit(limit)
-    rows = tx.conn.execute(
-        message.update()
-        .where(message.c.id.in_(chosen.scalar_subquery()))
-        .values(attempts=message.c.attempts + 1)
-        .returning(*(message.c[c] for c in _COLUMNS))
-    ).all()
+    rows = tx.conn.execute(_NEXT_RECEIVED, {"most": limit}).all()
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
 
 
@@ -71,33 +116,8 @@ def claim(tx: Transaction, owner: str, limit: int, *, at: datetime) -> list[Clai
 
     A recording that waits for its order holds nobody up. Messages without a patient key do not wait for each other.
     """
-    held_up = (
-        sa.select(_earlier.c.id)
-        .where(
-            _earlier.c.order_key == _next.c.order_key,
-            _earlier.c.id < _next.c.id,
-            _earlier.c.state.in_(sorted(UNDER_WAY)),
-            _earlier.c.reason != AWAITING_ORDER,
-        )
-        .exists()
-    )
-    chosen = (
-        sa.select(_next.c.id)
-        .where(
-            _next.c.state.in_((State.READY, State.RETRY)),
-            _next.c.owner.is_(None),
-            sa.or_(_next.c.next_at.is_(None), _next.c.next_at <= millis(at)),
-            ~held_up,
-        )
-        .order_by(_next.c.id)
-        .limit(limit)
-    )
-    rows = tx.conn.execute(
-        message.update()
-        .where(message.c.id.in_(chosen.scalar_subquery()), message.c.owner.is_(None))
-        .values(owner=owner, attempts=message.c.attempts + 1)
-        .returning(*(message.c[c] for c in _COLUMNS))
-    ).all()
+    asked = {"most": limit, "now": millis(at), "new_owner": owner}
+    rows = tx.conn.execute(_CLAIM, asked).all()
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
 
 

@@ -3,6 +3,7 @@
 Times are whole milliseconds since 1970 UTC. JSON is text. Nothing here is particular to one engine.
 """
 
+import functools
 from datetime import UTC, datetime
 from typing import Any
 
@@ -151,7 +152,8 @@ def moment(stored: int) -> datetime:
     return datetime.fromtimestamp(stored / 1000, UTC)
 
 
-def insert_new(conn: sa.Connection, table: sa.Table) -> Any:
-    """An INSERT that leaves an existing row (by any unique index) as it is."""
-    dialect = sqlite if conn.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table).on_conflict_do_nothing()
+@functools.cache
+def insert_new(dialect_name: str, table: sa.Table, returning: str) -> Any:
+    """An INSERT that leaves an existing row (by any unique index) as it is; no row comes back then."""
+    dialect = sqlite if dialect_name == "sqlite" else postgresql
+    return dialect.insert(table).on_conflict_do_nothing().returning(table.c[returning])

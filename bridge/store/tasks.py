@@ -13,6 +13,23 @@ from bridge.domain.task import FieldTrace
 from bridge.store.port import Transaction
 from bridge.store.schema import message, millis, task
 
+_AGAIN = (
+    task.update()
+    .where(
+        task.c.key == sa.bindparam("own_key"),
+        task.c.generation == sa.bindparam("own_generation"),
+        task.c.message_id == sa.bindparam("own_message"),
+        task.c.state == State.RETRY,
+        task.c.sent.is_(False),
+    )
+    .returning(task.c.id)
+)
+_INTEND = task.insert().returning(task.c.id)
+_SETTLE = task.update().where(task.c.id == sa.bindparam("own_id"))
+_OF_MESSAGE = (
+    sa.select(task).where(task.c.message_id == sa.bindparam("own_message")).order_by(task.c.position, task.c.generation)
+)
+
 
 def intend(
     tx: Transaction,
@@ -41,21 +58,12 @@ def intend(
         "settled_at": None,
     }
     again = tx.conn.execute(
-        task.update()
-        .where(
-            task.c.key == key,
-            task.c.generation == generation,
-            task.c.message_id == message_id,
-            task.c.state == State.RETRY,
-            task.c.sent.is_(False),
-        )
-        .returning(task.c.id),
-        values,
+        _AGAIN, {"own_key": key, "own_generation": generation, "own_message": message_id, **values}
     ).first()
     if again is not None:
         return int(again.id)
     made = tx.conn.execute(
-        task.insert().returning(task.c.id),
+        _INTEND,
         {
             **values,
             "message_id": message_id,
@@ -97,8 +105,9 @@ def settle(
 ) -> None:
     """What the POST came to."""
     tx.conn.execute(
-        task.update().where(task.c.id == task_row),
+        _SETTLE,
         {
+            "own_id": task_row,
             "state": state,
             "sent": sent,
             "reason": reason,
@@ -112,11 +121,7 @@ def settle(
 
 def of_message(conn: sa.Connection, message_id: int) -> list[Any]:
     """The task rows of a message, by position, the newest generation last."""
-    return list(
-        conn.execute(
-            sa.select(task).where(task.c.message_id == message_id).order_by(task.c.position, task.c.generation)
-        ).all()
-    )
+    return list(conn.execute(_OF_MESSAGE, {"own_message": message_id}).all())
 
 
 def recording_task(conn: sa.Connection, message_id: int) -> tuple[Any, str] | None:

@@ -1,35 +1,47 @@
 """The REST client of the Cardio API (cardio_api.md). The only file that knows httpx.
 
-Nothing here raises for what the network or the API does: every call ends in an `Outcome`, and a task POST proves
-whether any of its bytes left. httpcore swallows a write error, so exception names are not enough for that: the trace
-event `http11.send_request_headers.started` is the proof (failures.md §3.3).
+Nothing here raises for what the network or the API does: every call ends in an `Outcome`. The task POST, the one call
+that must never be made twice, goes its own way (`exchange`). The others may be repeated, so they go over kept
+connections of httpx's; for them httpcore's trace event tells whether anything was sent. Exception names would not:
+httpcore swallows a write error (failures.md §3.3).
 """
 
 import asyncio
 import base64
 import json
 import ssl
-from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
+from collections.abc import AsyncIterable, Callable
+from typing import Any, cast
 from urllib.parse import quote
 
+import h11
 import httpx
 
-from bridge.domain.outcome import Answered2xx, BrokenAnswer, NotSent, Outcome, Refused, Unknown
-from bridge.domain.task import UINT64_MAX
+from bridge.dispatch.cardio.exchange import CONNECT_WITHIN, Exchange, Proxy
+from bridge.dispatch.cardio.response import (
+    MOST_BODY,
+    Response,
+    TaskStatus,
+    outcome_of,
+    read_nothing,
+    read_status,
+    read_task_ids,
+    read_upload_id,
+)
+from bridge.domain.outcome import Answered2xx, BrokenAnswer, NotSent, Outcome, Unknown
+from bridge.errors import BridgeError, SettingsError
 
-_MOST_ANSWER = 1 << 20
-_MOST_TEXT = 500
 _SENT = "http11.send_request_headers.started"
+_JSON = (b"content-type", b"application/json")
+_BYTES = (b"content-type", b"application/octet-stream")
 
 
 class CardioClient:
-    """One organization's API with one token, which is read anew for every call.
+    """One organization's API with one token, which is asked for anew at every call (F15).
 
-    Task POSTs go over a connection of their own, without retries or redirects, within `timeout` seconds in all.
-    Uploads keep their connections.
+    Each call ends within `timeout` seconds in all. Certificates are verified by the host's trust store, or by `ca_file`
+    in its place; a proxy is the one named here and never one of the environment. Raises SettingsError where an
+    address or a file cannot be used.
     """
 
     def __init__(
@@ -44,148 +56,164 @@ class CardioClient:
         proxy: str | None = None,
     ) -> None:
         self.chunk_size = chunk_size
-        self._base = httpx.URL(base_url.rstrip("/") + "/v3/")
-        self._tasks = self._base.join(f"orgs/{quote(organization_path, safe='')}/tasks")
-        self._status = self._base.join(f"orgs/{quote(organization_path, safe='')}/tasks/")
-        self._uploads = self._base.join("uploads")
         self._token = token
         self._timeout = timeout
-        tls = ssl.create_default_context(cafile=ca_file)
-        tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        through = httpx.Proxy(proxy) if proxy else None
-        # transports, not clients: redirects, cookies, retries and the environment's proxies stay out of the way
+        self._base = _address(base_url)
+        self._tasks = self._at(f"orgs/{quote(organization_path, safe='')}/tasks")
+        self._uploads = self._at("uploads")
+        tls = _tls(ca_file)
+        try:
+            way = Proxy.parse(proxy) if proxy else None
+        except ValueError as cause:
+            raise SettingsError(f"cardio.proxy: {cause}") from cause
+        secure = self._base.scheme == "https"
+        port = self._base.port or (443 if secure else 80)
+        self._exchange = Exchange(self._base.raw_host.decode("ascii"), port, timeout, tls if secure else None, way)
+        # a transport, not a client: redirects, cookies and the environment's proxies stay out of the way
         self._kept = httpx.AsyncHTTPTransport(
-            verify=tls, proxy=through, limits=httpx.Limits(max_connections=16, max_keepalive_connections=8)
+            verify=tls,
+            trust_env=False,
+            proxy=httpx.Proxy(proxy) if proxy else None,
+            limits=httpx.Limits(max_connections=16, max_keepalive_connections=8),
         )
-        self._fresh = httpx.AsyncHTTPTransport(
-            verify=tls, proxy=through, limits=httpx.Limits(max_connections=64, max_keepalive_connections=0)
-        )
+        connect = min(CONNECT_WITHIN, timeout)
+        self._timeouts = {"connect": connect, "read": timeout, "write": timeout, "pool": timeout}
+        # identity: an answer is read up to a limit, which a packed one could dodge
+        self._headers = [
+            (b"host", self._base.netloc),
+            (b"accept", b"application/json"),
+            (b"accept-encoding", b"identity"),
+        ]
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._kept.aclose()
-        await self._fresh.aclose()
 
     async def open_upload(self, total_size: int, sha256: bytes) -> Outcome:
         """A session for a file of that size and digest; `upload_id` of the outcome names it (§1)."""
         declared = {"total_size": total_size, "hash_sum": base64.b64encode(sha256).decode("ascii")}
-        body = json.dumps(declared).encode()
-        return await self._call(self._kept, "POST", self._uploads, body, "application/json", _upload_id)
+        return self._outcome(
+            await self._call("POST", self._uploads, json.dumps(declared).encode(), _JSON), read_upload_id
+        )
 
     async def send_chunk(self, upload_id: str, offset: int, data: bytes) -> Outcome:
         """The bytes that begin at `offset` (§2)."""
-        url = self._base.join(f"uploads/{quote(upload_id, safe='')}/chunks?offset={offset}")
-        return await self._call(self._kept, "POST", url, data, "application/octet-stream", _nothing)
+        url = self._at(f"uploads/{quote(upload_id, safe='')}/chunks?offset={offset}")
+        return self._outcome(await self._call("POST", url, data, _BYTES), read_nothing)
 
     async def create_tasks(self, body: bytes) -> Outcome:
         """The task POST (§3): these very bytes, once."""
-        return await self._call(self._fresh, "POST", self._tasks, body, "application/json", _task_ids)
+        token = self._header_of_token()
+        if isinstance(token, NotSent):
+            return token
+        try:
+            came = await self._exchange.post(self._tasks.raw_path, [*self._headers, token, _JSON], body)
+        except h11.LocalProtocolError:
+            return NotSent("the request is not HTTP")
+        return self._outcome(came, read_task_ids)
+
+    async def task_status(self, task_id: int) -> TaskStatus | Outcome:
+        """How far a task is (§4)."""
+        came = await self._call("GET", self._at_task(task_id))
+        if isinstance(came, Response) and 200 <= came.status < 300:
+            status = None if came.flaw else read_status(came.body)
+            return status or BrokenAnswer(came.status, came.flaw or "no task status")
+        return self._outcome(came, read_nothing)
 
     async def probe(self) -> Outcome:
         """Whether address and token work, by the status of task 0: 400 or 404 say that they do (§4)."""
-        return await self._call(self._fresh, "GET", self._status.join("0/status"), b"", "", _nothing)
+        return self._outcome(await self._call("GET", self._at_task(0)), read_nothing)
+
+    def _at(self, path: str) -> httpx.URL:
+        return self._base.copy_with(raw_path=self._base.raw_path + path.encode("ascii"))
+
+    def _at_task(self, task_id: int) -> httpx.URL:
+        return self._tasks.copy_with(raw_path=self._tasks.raw_path + b"/%d/status" % task_id)
+
+    @staticmethod
+    def _outcome(came: Response | NotSent | Unknown, read: Callable[[bytes], Answered2xx | None]) -> Outcome:
+        return outcome_of(came, read) if isinstance(came, Response) else came
+
+    def _header_of_token(self) -> tuple[bytes, bytes] | NotSent:
+        """X-Api-Token. A token that cannot be read, or stand in a header, is found before anything is sent."""
+        try:
+            token = self._token()
+        except BridgeError as problem:
+            return NotSent(str(problem))
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            return NotSent("the API token is empty or holds characters that no header may hold")
+        return b"x-api-token", token.encode("ascii")
 
     async def _call(
-        self,
-        transport: httpx.AsyncHTTPTransport,
-        method: str,
-        url: httpx.URL,
-        body: bytes,
-        content_type: str,
-        read: Callable[[bytes], Answered2xx | None],
-    ) -> Outcome:
+        self, method: str, url: httpx.URL, body: bytes = b"", content_type: tuple[bytes, bytes] | None = None
+    ) -> Response | NotSent | Unknown:
+        """A call that may be repeated, over a kept connection."""
+        token = self._header_of_token()
+        if isinstance(token, NotSent):
+            return token
         left = False
 
-        async def trace(event: str, _: dict[str, Any]) -> None:
+        async def trace(event: str, info: dict[str, Any]) -> None:
             nonlocal left
-            left = left or event == _SENT
+            # a proxy is asked for its tunnel by a request too, which is none of ours
+            if event == _SENT and info["request"].method != b"CONNECT":
+                left = True
 
-        headers = {"host": url.netloc.decode("ascii"), "x-api-token": self._token(), "accept": "application/json"}
+        headers = [*self._headers, token]
         if content_type:
-            headers |= {"content-type": content_type, "content-length": str(len(body))}
-        if transport is self._fresh:
-            headers["connection"] = "close"
+            headers += [content_type, (b"content-length", b"%d" % len(body))]
         request = httpx.Request(
-            method, url, headers=headers, content=body, extensions={"trace": trace, "timeout": self._timeouts()}
+            method,
+            url,
+            headers=headers,
+            stream=httpx.ByteStream(body),
+            extensions={"trace": trace, "timeout": self._timeouts},
         )
+        head: httpx.Response | None = None
+        parts: list[bytes] = []
+        flaw = ""
         try:
             async with asyncio.timeout(self._timeout):
-                response = await transport.handle_async_request(request)
+                head = await self._kept.handle_async_request(request)
                 try:
-                    content = await _bounded(response)
+                    flaw = await _bounded(head, parts)
                 finally:
-                    await response.aclose()
-        except (httpx.TransportError, httpx.InvalidURL, TimeoutError, OSError, ssl.SSLError) as problem:
-            detail = type(problem).__name__
-            return Unknown(detail) if left else NotSent(detail)
-        if content is None:
-            too_long = f"an answer over {_MOST_ANSWER} bytes"
-            return BrokenAnswer(response.status_code, too_long) if response.is_success else Unknown(too_long)
-        if not response.is_success:
-            return Refused(response.status_code, _words(content), _retry_after(response))
-        answered = read(content)
-        return answered or BrokenAnswer(response.status_code, _words(content))
-
-    def _timeouts(self) -> dict[str, float]:
-        connect = min(10.0, self._timeout)
-        return {"connect": connect, "read": self._timeout, "write": self._timeout, "pool": self._timeout}
+                    await head.aclose()
+        except (httpx.TransportError, OSError) as problem:  # OSError: also the deadline's TimeoutError
+            flaw = type(problem).__name__
+            if head is None:
+                return Unknown(flaw) if left else NotSent(f"{flaw}: {problem}")
+        named = head.headers
+        return Response(head.status_code, b"".join(parts), flaw, named.get("retry-after", ""), named.get("date", ""))
 
 
-async def _bounded(response: httpx.Response) -> bytes | None:
-    """The body, or None where it is longer than any answer should be."""
-    parts, size = [], 0
-    async for part in response.aiter_bytes():
+async def _bounded(response: httpx.Response, parts: list[bytes]) -> str:
+    """Read the body into `parts`, up to its limit; returns its flaw, or nothing."""
+    size = 0
+    async for part in cast("AsyncIterable[bytes]", response.stream):
         size += len(part)
-        if size > _MOST_ANSWER:
-            return None
+        if size > MOST_BODY:
+            return f"over {MOST_BODY} bytes"
         parts.append(part)
-    return b"".join(parts)
+    return ""
 
 
-def _document(content: bytes) -> dict[str, Any]:
+def _address(base_url: str) -> httpx.URL:
     try:
-        document = json.loads(content)
-    except ValueError:  # also bytes that are not UTF-8
-        return {}
-    return document if isinstance(document, dict) else {}
+        url = httpx.URL(base_url.rstrip("/") + "/v3/")
+    except httpx.InvalidURL as cause:
+        raise SettingsError(f"cardio.base_url: no address: {cause}") from cause
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise SettingsError("cardio.base_url: an address that begins with https:// is expected")
+    return url
 
 
-def _upload_id(content: bytes) -> Answered2xx | None:
-    upload_id = _document(content).get("upload_id")
-    return Answered2xx(upload_id=upload_id) if isinstance(upload_id, str) and upload_id else None
-
-
-def _task_ids(content: bytes) -> Answered2xx | None:
-    """Unsigned 64-bit integers, exactly; anything else in the list is no answer (F23)."""
-    found = _document(content).get("created_task_ids")
-    if not isinstance(found, list) or not all(type(i) is int and 0 <= i <= UINT64_MAX for i in found):
-        return None
-    return Answered2xx(task_ids=tuple(found))
-
-
-def _nothing(_: bytes) -> Answered2xx:
-    return Answered2xx()
-
-
-def _words(content: bytes) -> str:
-    """The API's own words: a bare JSON string, else the text as it is, cut. For the operator only."""
-    text = content.decode("utf-8", "replace")
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    """TLS 1.2 or later; built once, since reading a trust store takes tens of milliseconds."""
     try:
-        said = json.loads(text)
-    except ValueError:
-        said = text
-    return (said if isinstance(said, str) else text)[:_MOST_TEXT]
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds of a Retry-After (RFC 9110 §10.2.3: a number or a date); None where there is none to read."""
-    value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+        tls = ssl.create_default_context(cafile=ca_file)
+    except OSError as cause:  # also ssl.SSLError: a file without a certificate
+        raise SettingsError(f"cardio.ca_file: {ca_file} holds no certificate that can be read") from cause
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    tls.set_alpn_protocols(["http/1.1"])
+    return tls
