@@ -220,7 +220,9 @@ def _store_bytes(host: str, port: int, data: bytes, whole: Path) -> int:
     request.Priority = 2
     request.DataSet = io.BytesIO(data[132 + 12 + int(meta.FileMetaInformationGroupLength) :])
     context = association.accepted_contexts[0]
+    association._reactor_checkpoint.clear()  # else pynetdicom's own thread takes the answer
     association.dimse.send_msg(request, context.context_id)
     _, answer = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
     association.release()
     return int(answer.Status)

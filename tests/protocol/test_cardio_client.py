@@ -13,6 +13,7 @@ import subprocess
 import pytest
 
 from bridge.dispatch.cardio.client import CardioClient
+from bridge.dispatch.cardio.exchange import Exchange
 from bridge.dispatch.cardio.response import TaskStatus
 from bridge.domain.outcome import Answered2xx, BrokenAnswer, NotSent, Refused, Unknown
 from bridge.errors import SettingsError
@@ -321,6 +322,14 @@ async def test_f15_a_token_that_no_header_may_hold_is_found_before_anything_is_s
         for outcome in await every_call(api):
             assert isinstance(outcome, NotSent)
             assert not token or token not in outcome.detail
+    assert not seen
+
+
+async def test_3_3_a_request_that_is_no_http_is_not_sent():
+    async with peer(says(answer())) as (port, seen, _):
+        exchange = Exchange("127.0.0.1", port, timeout=5.0)
+        assert isinstance(await exchange.post(b"/two words", [(b"host", b"h")], BODY), NotSent)
+        assert isinstance(await exchange.post(b"/", [(b"host", b"h"), (b"x", b"a\r\nb: c")], BODY), NotSent)
     assert not seen
 
 

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterable, Callable
 from typing import Any, cast
 from urllib.parse import quote
 
-import h11
 import httpx
 
 from bridge.dispatch.cardio.exchange import CONNECT_WITHIN, Exchange, Proxy
@@ -61,17 +60,16 @@ class CardioClient:
         self._base = _address(base_url)
         self._tasks = self._at(f"orgs/{quote(organization_path, safe='')}/tasks")
         self._uploads = self._at("uploads")
-        tls = _tls(ca_file)
         try:
             way = Proxy.parse(proxy) if proxy else None
         except ValueError as cause:
             raise SettingsError(f"cardio.proxy: {cause}") from cause
-        secure = self._base.scheme == "https"
-        port = self._base.port or (443 if secure else 80)
-        self._exchange = Exchange(self._base.raw_host.decode("ascii"), port, timeout, tls if secure else None, way)
+        tls = _tls(ca_file) if self._base.scheme == "https" else None
+        port = self._base.port or (443 if tls else 80)
+        self._exchange = Exchange(self._base.raw_host.decode("ascii"), port, timeout, tls, way)
         # a transport, not a client: redirects, cookies and the environment's proxies stay out of the way
         self._kept = httpx.AsyncHTTPTransport(
-            verify=tls,
+            verify=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # for http:// a context that trusts nobody
             trust_env=False,
             proxy=httpx.Proxy(proxy) if proxy else None,
             limits=httpx.Limits(max_connections=16, max_keepalive_connections=8),
@@ -106,10 +104,7 @@ class CardioClient:
         token = self._header_of_token()
         if isinstance(token, NotSent):
             return token
-        try:
-            came = await self._exchange.post(self._tasks.raw_path, [*self._headers, token, _JSON], body)
-        except h11.LocalProtocolError:
-            return NotSent("the request is not HTTP")
+        came = await self._exchange.post(self._tasks.raw_path, [*self._headers, token, _JSON], body)
         return self._outcome(came, read_task_ids)
 
     async def task_status(self, task_id: int) -> TaskStatus | Outcome:
@@ -182,7 +177,7 @@ class CardioClient:
         except (httpx.TransportError, OSError) as problem:  # OSError: also the deadline's TimeoutError
             flaw = type(problem).__name__
             if head is None:
-                return Unknown(flaw) if left else NotSent(f"{flaw}: {problem}")
+                return Unknown(flaw) if left else NotSent(f"{flaw}: {problem}".rstrip(": "))
         named = head.headers
         return Response(head.status_code, b"".join(parts), flaw, named.get("retry-after", ""), named.get("date", ""))
 

@@ -3,9 +3,11 @@
 The task POST goes this way: no connection is kept, nothing is repeated, no redirect is followed, one deadline holds
 over everything, and `NotSent` is a fact of this file: the request is written by one call, below a flag of ours.
 
-It speaks HTTP/1.1 by h11 on asyncio's streams instead of going through httpx, for what a fresh connection costs there
-(600 bytes, loopback, uvloop, median of two rounds, POST/s with 1 and with 8 in flight): httpx's client 670 and 800, its
-transport called straight 840 and 1,060, httpcore without its pool 1,190 and 1,540, this way 3,300 and 4,800.
+It speaks HTTP/1.1 by h11 on asyncio's streams instead of going through httpx, for what a fresh connection costs there.
+POSTs of 600 bytes a second with 1 and with 8 in flight, on loopback under uvloop, median of several rounds:
+httpx's client 650 and 750, its transport called straight 700 and 890, httpcore without its pool 1,130 and 1,350,
+httpcore on asyncio's streams 1,500 and 2,000, this way 2,400 and 3,700; over TLS the transport 330 and 320, this way
+550 and 590.
 """
 
 import asyncio
@@ -64,13 +66,13 @@ class Exchange:
     async def post(
         self, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes
     ) -> Response | NotSent | Unknown:
-        """Send once, read once, close. `headers` is all but Content-Length and Connection.
-
-        Raises h11.LocalProtocolError, before anything is opened, where target or headers are not HTTP.
-        """
+        """Send once, read once, close. `headers` is all but Content-Length and Connection."""
         wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MOST_HEAD)
         framing = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        request = wire.send(h11.Request(method=b"POST", target=target, headers=[*headers, *framing])) or b""
+        try:
+            request = wire.send(h11.Request(method=b"POST", target=target, headers=[*headers, *framing])) or b""
+        except h11.LocalProtocolError:
+            return NotSent("the request is not HTTP")
         request += (wire.send(h11.Data(data=body)) or b"") + (wire.send(h11.EndOfMessage()) or b"")
         left = False
         writer: asyncio.StreamWriter | None = None
@@ -87,7 +89,7 @@ class Exchange:
         except _FAILURES as problem:
             why = type(problem).__name__  # h11 quotes what it could not read, so its text stays here
             if not left:
-                return NotSent(f"{why}: {problem}")
+                return NotSent(f"{why}: {problem}".rstrip(": "))
             return answer.so_far(why) or Unknown(why)
         finally:
             if writer is not None:
