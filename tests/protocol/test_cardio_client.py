@@ -2,139 +2,32 @@
 
 import asyncio
 import base64
-import contextlib
-import gc
 import json
 import socket
-import ssl
-import struct
-import subprocess
 
 import pytest
 
-from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.cardio.exchange import Exchange
 from bridge.dispatch.cardio.response import TaskStatus
 from bridge.domain.outcome import Answered2xx, BrokenAnswer, NotSent, Refused, Unknown
 from bridge.errors import SettingsError
-
-BODY = b'{"patient_id":"T1","patient_last_name":"Testfrau"}'
-CREATED = b'{"created_task_ids":[4711]}'
-
-
-def answer(status=201, body=CREATED, *headers):
-    lines = [b"HTTP/1.1 %d X" % status, b"content-length: %d" % len(body), *headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
-
-
-async def request_of(reader):
-    """One request: request line, headers, body."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    line, *fields = head.decode().split("\r\n")[:-2]
-    headers = {name.lower(): value for name, value in (f.split(": ", 1) for f in fields)}
-    return line, headers, await reader.readexactly(int(headers.get("content-length", 0)))
-
-
-def says(*replies):
-    """Answers the requests of a connection, one reply each; then waits for the other side to close."""
-
-    async def script(reader, writer, seen):
-        for reply in replies:
-            seen.append(await request_of(reader))
-            writer.write(reply)
-        await reader.read()
-
-    return script
-
-
-def cuts(reply=b""):
-    """Reads a request, says so much, and closes."""
-
-    async def script(reader, writer, seen):
-        seen.append(await request_of(reader))
-        writer.write(reply)
-
-    return script
-
-
-async def silent(reader, writer, seen):
-    seen.append(await request_of(reader))
-    await reader.read()
-
-
-async def resets(reader, writer, seen):
-    seen.append(await request_of(reader))
-    await reset_at_once(reader, writer, seen)
-
-
-async def reset_at_once(reader, writer, seen):
-    linger = struct.pack("ii", 1, 0)
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    writer.transport.abort()
-
-
-def endless(status):
-    async def script(reader, writer, seen):
-        seen.append(await request_of(reader))
-        writer.write(b"HTTP/1.1 %d X\r\n\r\n" % status)
-        while True:
-            writer.write(b"x" * 65536)
-            await writer.drain()
-
-    return script
-
-
-@contextlib.asynccontextmanager
-async def peer(*scripts, tls=None):
-    """A listener whose n-th connection follows the n-th script (the last one repeats).
-
-    Yields its port, the requests seen and the connections taken.
-    """
-    seen, connections, talking = [], [], set()
-
-    async def talk(reader, writer):
-        talking.add(asyncio.current_task())
-        connections.append(writer)
-        script = scripts[min(len(connections), len(scripts)) - 1]
-        try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-                await script(reader, writer, seen)
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1], seen, connections
-    finally:
-        server.close()
-        for task in talking:
-            task.cancel()
-        await asyncio.gather(*talking, return_exceptions=True)
-        await server.wait_closed()
-        gc.collect()  # a connection left open would warn here, and a warning is an error
-
-
-@contextlib.asynccontextmanager
-async def client(port, **more):
-    given = {"base_url": f"http://127.0.0.1:{port}", "organization_path": "clinic", "token": lambda: "secret"}
-    made = CardioClient(**{"timeout": 5.0, **given, **more})
-    try:
-        yield made
-    finally:
-        await made.aclose()
-
-
-async def create(*scripts, tls=None, **more):
-    """One task POST to a scripted peer: its outcome, and the requests that arrived."""
-    async with peer(*scripts, tls=tls) as (port, seen, _), client(port, **more) as api:
-        return await api.create_tasks(BODY), seen
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
+from tests.protocol.scripted_api import (
+    BODY,
+    CREATED,
+    answer,
+    client,
+    create,
+    cuts,
+    endless,
+    every_call,
+    free_port,
+    peer,
+    request_of,
+    reset_at_once,
+    resets,
+    says,
+    silent,
+)
 
 # --- the task POST --------------------------------------------------------------------------------------------------
 
@@ -278,16 +171,6 @@ async def test_f14_a_rate_limit_brings_its_retry_after():
 
 
 # --- not sent -------------------------------------------------------------------------------------------------------
-
-
-async def every_call(api):
-    return [
-        await api.create_tasks(BODY),
-        await api.open_upload(3, bytes(32)),
-        await api.send_chunk("u", 0, b"abc"),
-        await api.task_status(1),
-        await api.probe(),
-    ]
 
 
 async def test_f13_a_refused_connection_is_provably_not_sent():
@@ -451,161 +334,3 @@ async def test_4_the_probe_asks_for_task_0(status):
     async with peer(says(answer(status, b'"no"'))) as (port, seen, _), client(port) as api:
         assert await api.probe() == Refused(status, "no")
     assert seen[0][0] == "GET /v3/orgs/clinic/tasks/0/status HTTP/1.1"
-
-
-# --- TLS, proxies, addresses ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("api_tls")
-    paths = folder / "certificate.pem", folder / "key.pem"
-    arguments = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    files = ["-subj", "/CN=bridge-test", "-out", str(paths[0]), "-keyout", str(paths[1])]
-    command = ["openssl", *arguments, *files, "-addext", "subjectAltName=IP:127.0.0.1"]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed here")
-    return paths
-
-
-def server_tls(certificate, *, most=None):
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(*certificate)
-    if most is not None:
-        tls.minimum_version = ssl.TLSVersion.TLSv1
-        tls.maximum_version = most
-    return tls
-
-
-async def test_5_tls_with_the_authority_of_the_site(certificate):
-    upload = answer(200, b'{"upload_id":"u"}')
-    async with (
-        peer(says(answer()), says(upload), tls=server_tls(certificate)) as (port, seen, _),
-        client(port, base_url=f"https://127.0.0.1:{port}", ca_file=str(certificate[0])) as api,
-    ):
-        assert await api.create_tasks(BODY) == Answered2xx(task_ids=(4711,))
-        assert await api.open_upload(1, bytes(32)) == Answered2xx(upload_id="u")
-    assert seen[0][2] == BODY
-
-
-async def test_f13_a_certificate_that_nobody_vouches_for_is_provably_not_sent(certificate):
-    async with (
-        peer(says(answer()), tls=server_tls(certificate)) as (port, seen, _),
-        client(port, base_url=f"https://127.0.0.1:{port}") as api,
-    ):
-        for outcome in await every_call(api):
-            assert isinstance(outcome, NotSent)
-            assert "certificate verify failed" in outcome.detail
-    assert not seen
-
-
-async def test_f13_a_certificate_for_another_name_is_provably_not_sent(certificate):
-    async with (
-        peer(says(answer()), tls=server_tls(certificate)) as (port, seen, _),
-        client(port, base_url=f"https://localhost:{port}", ca_file=str(certificate[0])) as api,
-    ):
-        assert isinstance(await api.create_tasks(BODY), NotSent)
-    assert not seen
-
-
-@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1")
-async def test_5_tls_before_1_2_is_refused(certificate):
-    old = server_tls(certificate, most=ssl.TLSVersion.TLSv1_1)
-    async with (
-        peer(says(answer()), tls=old) as (port, seen, _),
-        client(port, base_url=f"https://127.0.0.1:{port}", ca_file=str(certificate[0])) as api,
-    ):
-        assert isinstance(await api.create_tasks(BODY), NotSent)
-        assert isinstance(await api.probe(), NotSent)
-    assert not seen
-
-
-def proxying(status=200, *, then=None):
-    """A forward proxy: answers CONNECT, and carries bytes both ways when it said yes, or does `then`."""
-
-    async def script(reader, writer, seen):
-        seen.append(await request_of(reader))
-        writer.write(b"HTTP/1.1 %d X\r\n\r\n" % status)
-        if status != 200:
-            return
-        if then is not None:
-            await then(reader, writer, seen)
-            return
-        host, port = seen[-1][0].split()[1].rsplit(":", 1)
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
-
-        async def carry(source, sink):
-            try:
-                while data := await source.read(65536):
-                    sink.write(data)
-            except ConnectionError:
-                pass
-            finally:
-                sink.close()
-
-        await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
-
-    return script
-
-
-async def test_5_a_proxy_of_the_settings_carries_ciphertext(certificate):
-    upload = answer(200, b'{"upload_id":"u"}')
-    async with (
-        peer(says(answer()), says(upload), tls=server_tls(certificate)) as (port, seen, _),
-        peer(proxying()) as (way, asked, _),
-        client(
-            port,
-            base_url=f"https://127.0.0.1:{port}",
-            ca_file=str(certificate[0]),
-            proxy=f"http://bridge:p%40ss@127.0.0.1:{way}",
-        ) as api,
-    ):
-        assert await api.create_tasks(BODY) == Answered2xx(task_ids=(4711,))
-        assert await api.open_upload(1, bytes(32)) == Answered2xx(upload_id="u")
-    assert len(seen) == 2
-    assert [line for line, _, _ in asked] == [f"CONNECT 127.0.0.1:{port} HTTP/1.1"] * 2
-    for _, headers, _ in asked:
-        assert headers["proxy-authorization"] == "Basic " + base64.b64encode(b"bridge:p@ss").decode()
-        assert "x-api-token" not in headers
-
-
-async def hang_up(reader, writer, seen):
-    """The end of a script: the peer closes."""
-
-
-@pytest.mark.parametrize("script", [proxying(407), proxying(502), cuts(), resets, proxying(then=hang_up)])
-async def test_f13_a_proxy_that_opens_no_tunnel_is_provably_not_sent(script, certificate):
-    async with peer(script) as (way, _, _):
-        base_url, proxy = "https://127.0.0.1:9", f"http://127.0.0.1:{way}"
-        async with client(0, base_url=base_url, proxy=proxy, ca_file=str(certificate[0])) as api:
-            for outcome in await every_call(api):
-                assert isinstance(outcome, NotSent)
-
-
-async def test_5_a_proxy_of_the_environment_is_not_used(monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    async with peer(says(answer()), says(answer(404))) as (port, _, _), client(port) as api:
-        assert isinstance(await api.create_tasks(BODY), Answered2xx)
-        assert isinstance(await api.probe(), Refused)
-
-
-@pytest.mark.parametrize(
-    ("given", "named"),
-    [
-        ({"base_url": "ftp://api.example"}, "cardio.base_url"),
-        ({"base_url": "https://"}, "cardio.base_url"),
-        ({"base_url": "https://api.example:port"}, "cardio.base_url"),
-        ({"ca_file": "/nowhere/ca.pem"}, "cardio.ca_file"),
-        ({"ca_file": __file__}, "cardio.ca_file"),
-        ({"proxy": "socks5://proxy.example"}, "cardio.proxy"),
-        ({"proxy": "proxy.example:3128"}, "cardio.proxy"),
-        ({"proxy": "http://proxy.example:port"}, "cardio.proxy"),
-    ],
-)
-def test_settings_that_cannot_be_used_are_named(given, named):
-    with pytest.raises(SettingsError, match=named):
-        CardioClient(**{"base_url": "https://api.example", "organization_path": "c", "token": lambda: "t"} | given)
