@@ -1,142 +1,123 @@
 """What an upload holds, as the API detects it from the content (cardio_api.md, "What an upload may hold").
 
-Everything is really decoded: a header that promises samples which are not there is refused.
+An archive's records are counted, each is really decoded, and what belongs to no record is refused: whether the API
+would look past it is not documented.
 """
 
 import hashlib
 import io
-import re
+import lzma
+import struct
 import zipfile
-from dataclasses import dataclass
+import zlib
 from pathlib import PurePosixPath
+from typing import IO
 
 import edfio
-import numpy as np
-from numpy.typing import NDArray
 
+from bridge.sandbox import cardio_wfdb
+from bridge.sandbox.cardio_wfdb import PER_VOLT, NotARecord, Record
 
-class NotARecord(Exception):
-    """The upload holds nothing that the API takes; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One ECG record. `first` are the first samples of each signal in its own unit."""
-
-    format: str
-    signals: tuple[str, ...]
-    rate: float
-    samples: int
-    first: tuple[float, ...]
-    sha256: str  # of the signal file
-
-
-_SIGNAL = re.compile(
-    r"^(?P<file>\S+)\s+(?P<format>\d+)(?:x\d+)?(?::\d+)?(?:\+\d+)?\s+(?P<gain>[\d.eE+-]+)(?:\((?P<baseline>-?\d+)\))?"
-    r"(?:/(?P<unit>\S+))?\s+(?P<bits>\d+)\s+(?P<zero>-?\d+)\s+(?P<initial>-?\d+)\s+(?P<checksum>-?\d+)\s+(?P<block>\d+)"
-    r"(?:\s+(?P<name>.*))?$"
-)
-_DTYPES = {16: "<i2", 32: "<i4", 61: ">i2", 80: "u1"}
+_MOST_UNPACKED = 2**32 - 1  # bytes, the longest upload there is
+_MOST_HEADER = 1 << 20
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, OSError, EOFError)
 
 
 def records(data: bytes) -> list[Record]:
-    """Every record of an upload: one for a single file, one for each header of an archive. Raises NotARecord."""
-    if data[:2] == b"PK":
-        return _archive(data)
+    """Every record of an upload: one for a single file, each one of an archive. Raises NotARecord."""
+    if data[:4] in {b"PK\x03\x04", b"PK\x05\x06"}:
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                return _archive(archive)
+        except _DAMAGED as cause:  # Deflate64 and xz, which the API opens, come here too, as NotImplementedError
+            raise NotARecord(f"the archive cannot be opened here: {type(cause).__name__}") from cause
     return [_single(data)]
 
 
 def _single(data: bytes) -> Record:
     if data[:8] == b"0       ":
         return _edf(data)
-    if len(data) > 16 and data[16:22] == b"SCPECG":
-        return Record("scp", (), 0.0, 0, (), hashlib.sha256(data).hexdigest())
-    raise NotARecord("the content is not an EDF, SCP-ECG or archive file")
+    if data[16:22] == b"SCPECG":
+        return _scp(data)
+    raise NotARecord("the content is no EDF, SCP-ECG or archive file")
 
 
-def _archive(data: bytes) -> list[Record]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            files = {i.filename: archive.read(i) for i in archive.infolist() if not i.is_dir()}
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError) as cause:
-        raise NotARecord(f"the archive cannot be opened: {type(cause).__name__}") from cause
-    found = [_wfdb(name, files) for name in sorted(files) if name.endswith(".hea")]
-    found += [_edf(files[name]) for name in sorted(files) if name.lower().endswith(".edf")]
+def _archive(archive: zipfile.ZipFile) -> list[Record]:
+    files = {i.filename: i for i in archive.infolist() if not i.is_dir()}
+    if len(files) != sum(not i.is_dir() for i in archive.infolist()):
+        raise NotARecord("the archive holds two files of one name")
+    if sum(i.file_size for i in files.values()) > _MOST_UNPACKED:
+        raise NotARecord("the archive unpacks to more than an upload may hold")
+    found: list[Record] = []
+    taken: set[str] = set()
+    for name in sorted(files):
+        path = PurePosixPath(name)
+        if path.suffix == ".hea":
+            record, mine = _wfdb(archive, files, path)
+            if mine & taken:
+                raise NotARecord("two headers name one signal file")
+            taken |= mine
+        elif path.suffix.lower() in {".edf", ".scp"}:
+            record = _single(archive.read(name))
+            taken.add(name)
+        else:
+            continue
+        found.append(record)
     if not found:
-        raise NotARecord("the archive holds no record: no .hea and no .edf in it")
+        raise NotARecord("the archive holds no record: no .hea, .edf or .scp in it")
+    if over := set(files) - taken:
+        raise NotARecord(f"{len(over)} files of the archive belong to no record")
     return found
 
 
-def _wfdb(name: str, files: dict[str, bytes]) -> Record:
-    """A WFDB record (header(5), signal(5) of the WFDB documentation): header, signal file, checksums."""
-    try:
-        lines = [line for line in files[name].decode("ascii").splitlines() if line and not line.startswith("#")]
-        record, count, rate, samples = lines[0].split()[:4]
-        found = [_SIGNAL.match(line) for line in lines[1 : 1 + int(count)]]
-        length, frequency = int(samples), float(rate.split("/")[0])
-    except (UnicodeDecodeError, ValueError, IndexError) as cause:
-        raise NotARecord(f"{name}: the header cannot be read") from cause
-    signals = [match for match in found if match is not None]
-    if record != PurePosixPath(name).stem:
-        raise NotARecord(f"{name}: the header names record {record}")
-    if len(signals) != int(count) or not signals:
-        raise NotARecord(f"{name}: {count} signals are promised, {len(signals)} can be read")
-    file = str(PurePosixPath(name).parent / signals[0]["file"])
-    kind = int(signals[0]["format"])
-    if any(s["file"] != signals[0]["file"] or int(s["format"]) != kind for s in signals):
-        raise NotARecord(f"{name}: signals in several files or formats are not decoded here")
-    if file not in files:
-        raise NotARecord(f"{name}: signal file {file} is missing")
-    values = _decoded(name, files[file], kind, length, len(signals))
-    for number, signal in enumerate(signals):
-        column = values[:, number]
-        if int(column.sum(dtype=np.int64)) & 0xFFFF != int(signal["checksum"]) & 0xFFFF:
-            raise NotARecord(f"{name}: the checksum of signal {number} does not hold")
-        if length and int(column[0]) != int(signal["initial"]):
-            raise NotARecord(f"{name}: the initial value of signal {number} does not hold")
-    first = tuple(
-        (float(values[0, n]) - int(s["baseline"] or s["zero"])) / (float(s["gain"]) or 200.0)
-        for n, s in enumerate(signals)
-        if length
-    )
-    names = tuple(s["name"] or "" for s in signals)
-    return Record("wfdb", names, frequency, length, first, hashlib.sha256(files[file]).hexdigest())
+def _wfdb(archive: zipfile.ZipFile, files: dict[str, zipfile.ZipInfo], path: PurePosixPath) -> tuple[Record, set[str]]:
+    """A record in several files, which lie beside their header."""
 
+    def opened(name: str) -> tuple[IO[bytes], int]:
+        info = files.get(str(path.parent / name))
+        if info is None:
+            raise NotARecord("a signal file that the header names is missing")
+        return archive.open(info), info.file_size
 
-def _decoded(name: str, data: bytes, kind: int, length: int, signals: int) -> NDArray[np.int64]:
-    if kind == 212:
-        return _format_212(name, data, length, signals)
-    dtype = _DTYPES.get(kind)
-    if dtype is None:
-        raise NotARecord(f"{name}: format {kind} is not decoded here")
-    expected = length * signals * np.dtype(dtype).itemsize
-    if len(data) != expected:
-        raise NotARecord(f"{name}: the signal file has {len(data)} bytes, {expected} are promised")
-    values = np.frombuffer(data, dtype).astype(np.int64).reshape(length, signals)
-    return values - 128 if kind == 80 else values
-
-
-def _format_212(name: str, data: bytes, length: int, signals: int) -> NDArray[np.int64]:
-    """Two 12-bit samples in three bytes."""
-    count = length * signals
-    if len(data) < (count * 3 + 1) // 2:
-        raise NotARecord(f"{name}: the signal file is too short")
-    padded = np.frombuffer(data[: (count + 1) // 2 * 3].ljust((count + 1) // 2 * 3, b"\0"), "u1").astype(np.int64)
-    low, middle, high = padded[0::3], padded[1::3], padded[2::3]
-    pairs = np.stack([low | (middle & 0x0F) << 8, high | (middle & 0xF0) << 4], axis=1).reshape(-1)[:count]
-    return np.where(pairs > 2047, pairs - 4096, pairs).reshape(length, signals)
+    if files[str(path)].file_size > _MOST_HEADER:
+        raise NotARecord("a header is longer than 1 MiB")
+    record, signal_files = cardio_wfdb.read(archive.read(str(path)), path.stem, opened)
+    return record, {str(path), *(str(path.parent / name) for name in signal_files)}
 
 
 def _edf(data: bytes) -> Record:
+    """EDF and EDF+: the sizes by its own header (EDF specification, 1992), the values by edfio."""
+    try:
+        count = int(data[252:256])
+        head, blocks = int(data[184:192]), int(data[236:244])
+        each = [int(data[256 + count * 216 + 8 * n :][:8]) for n in range(count)]
+    except ValueError as cause:
+        raise NotARecord("a number of the EDF header cannot be read") from cause
+    if count < 1 or blocks < 1 or head != 256 * (count + 1) or len(data) != head + 2 * blocks * sum(each):
+        raise NotARecord(f"the EDF header promises another file than one of {len(data)} bytes")
     try:
         edf = edfio.read_edf(io.BytesIO(data))
-        signals = edf.signals
-        first = tuple(float(s.data[0]) for s in signals)
-        lengths = {len(s.digital) for s in signals}
-    except Exception as cause:
+        leads = tuple(s.label for s in edf.signals)
+        units = [PER_VOLT.get(s.physical_dimension, 1.0) for s in edf.signals]
+        first = tuple(float(s.data[0]) * unit for s, unit in zip(edf.signals, units, strict=True))
+        lengths = [(len(s.digital), float(s.sampling_frequency)) for s in edf.signals]
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, OSError) as cause:
         raise NotARecord(f"the EDF file cannot be decoded: {type(cause).__name__}") from cause
-    if not signals:
+    if not lengths:
         raise NotARecord("the EDF file holds no signal")
-    names = tuple(s.label for s in signals)
-    digest = hashlib.sha256(data).hexdigest()
-    return Record("edf", names, float(signals[0].sampling_frequency), max(lengths), first, digest)
+    samples, rate = max(lengths)
+    return Record("edf", leads, rate, samples, first, hashlib.sha256(data).hexdigest())
+
+
+def _scp(data: bytes) -> Record:
+    """SCP-ECG, recognised alone: its length, and the pointer table of section 0 (ISO 11073-91064 §5.2, §5.3)."""
+    try:
+        (length,) = struct.unpack_from("<I", data, 2)
+        section, table = struct.unpack_from("<HI", data, 8)
+        pointers = list(struct.iter_unpack("<HII", data[22 : 6 + table]))
+    except struct.error as cause:
+        raise NotARecord("the SCP-ECG file's section pointer table cannot be read") from cause
+    inside = all(start >= 1 and start - 1 + size <= len(data) for _, size, start in pointers if size)
+    if section != 0 or length != len(data) or not pointers or 6 + table > len(data) or not inside:
+        raise NotARecord("the SCP-ECG file's section pointer table does not fit the file")
+    return Record("scp", (), 0.0, 0, (), hashlib.sha256(data).hexdigest())
