@@ -321,3 +321,16 @@ async def test_synchronous_is_full_and_the_journal_is_wal(store: SqliteStore) ->
 
     assert await store.write(pragmas) == (2, "wal")
     assert migrate.newest() == "0001"
+
+
+@pytest.mark.parametrize("statement", [line._NEXT_RECEIVED, line._CLAIM, line._NEXT_DUE])
+async def test_the_line_of_work_is_found_by_index_however_much_is_kept(store: SqliteStore, statement: Any) -> None:
+    def plan(conn: sa.Connection) -> list[str]:
+        text = str(statement.compile(conn.engine, compile_kwargs={"render_postcompile": True}))
+        values = {"most": 1, "now": 0, "new_owner": "me", "attempts_1": 1}
+        names = {n: values.get(n, "x") for n in statement.compile(conn.engine).params}
+        rows = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", tuple(names.values())).all()
+        return [row[3] for row in rows]
+
+    steps = await store.read(plan)
+    assert not [s for s in steps if s.startswith("SCAN") and "INDEX" not in s], steps
