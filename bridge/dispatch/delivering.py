@@ -39,7 +39,7 @@ from bridge.formats.hl7.reader import read
 from bridge.settings import Settings
 from bridge.store import book, destinations, inbox, line, tasks
 from bridge.store.payloads import Payloads
-from bridge.store.port import Store, Transaction
+from bridge.store.port import Store, T, Transaction, Work
 
 log = structlog.get_logger()
 
@@ -134,8 +134,11 @@ class Delivering:
         except (CannotScale, BadInput) as problem:
             log.warning("message.held", message=claimed.id, reason="cannot_convert", error=type(problem).__name__)
             await self._hold(work, "cannot_convert", {"why": str(problem)})
-        except (StoreError, CommitUnknown) as problem:
-            # What is committed stands: a start finds an INTENT and calls it in doubt, anything else goes on.
+        except StoreError as problem:
+            log.error("message.interrupted", message=claimed.id, error=type(problem).__name__)
+            await self._insist(lambda tx: line.release(tx, claimed.id, at=self._clock.now()))
+        except CommitUnknown as problem:
+            # The service ends; what is committed stands: a start calls an INTENT in doubt, anything else goes on.
             log.error("message.interrupted", message=claimed.id, error=type(problem).__name__)
         except (BridgeError, OSError, LookupError, ValueError, TypeError) as problem:
             log.error("message.held", message=claimed.id, reason="poison", error=type(problem).__name__)
@@ -203,10 +206,20 @@ class Delivering:
         )
         await self._note_health(decision)
         sent = not isinstance(outcome, NotSent)
-        return await self._store.write(lambda tx: self._settle_post(tx, work, post, decision, sent=sent))
+        return await self._insist(lambda tx: self._settle_post(tx, work, post, decision, sent=sent))
+
+    async def _insist(self, write: Work[T]) -> T:
+        """Write until it is kept: a full disk is waited out, since what a POST came to stands nowhere else."""
+        while True:
+            try:
+                return await self._store.write(write)
+            except StoreError as problem:
+                log.error("message.not_settled", error=type(problem).__name__)
+                await self._clock.sleep(1.0)
 
     def _settle_post(self, tx: Transaction, work: _Work, post: Post, decision: Decision, *, sent: bool) -> Told | None:
         now = self._clock.now()
+        work.state = State.INTENT  # also where an earlier try of this very write was rolled back
         match decision:
             case Created(task_ids):
                 tasks.settle(tx, post.task_row, State.CREATED, at=now, task_ids=task_ids)

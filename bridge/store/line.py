@@ -133,6 +133,16 @@ def claim(tx: Transaction, owner: str, limit: int, *, at: datetime) -> list[Clai
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
 
 
+def release(tx: Transaction, message_id: int, *, at: datetime) -> None:
+    """Give a message back whose work was interrupted before its intention was written: somebody takes it up again."""
+    move(tx, message_id, State.UPLOADING, State.READY, at=at, reason="interrupted")
+    tx.conn.execute(
+        message.update().where(message.c.id == message_id, message.c.state.in_([State.READY, State.RETRY])),
+        {"owner": None},
+    )
+    tx.notify("ready", message_id)
+
+
 def next_due(conn: sa.Connection) -> int | None:
     """When the earliest waiting message is due, in stored milliseconds; None where none waits."""
     due: int | None = conn.execute(_NEXT_DUE).scalar()

@@ -334,3 +334,14 @@ async def test_the_line_of_work_is_found_by_index_however_much_is_kept(store: Sq
 
     steps = await store.read(plan)
     assert not [s for s in steps if s.startswith("SCAN") and "INDEX" not in s], steps
+
+
+async def test_f24_work_that_was_interrupted_is_given_back(store: SqliteStore) -> None:
+    waiting = await ready(store, "a", "A")
+    uploading = await ready(store, "b", "B")
+    await store.write(lambda tx: line.claim(tx, "me", 10, at=NOW))
+    await store.write(lambda tx: inbox.move(tx, uploading, State.READY, State.UPLOADING, at=NOW))
+    for message_id in (waiting, uploading):
+        await store.write(lambda tx, i=message_id: line.release(tx, i, at=NOW))  # type: ignore[misc]
+    claimed = await store.write(lambda tx: line.claim(tx, "me", 10, at=NOW))
+    assert [c.id for c in claimed] == [waiting, uploading]
