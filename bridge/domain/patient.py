@@ -51,5 +51,7 @@ class PatientUpdate:
 def folded(name: str) -> str:
     """A name for comparison: no case, no accents, no punctuation (`Strauß-Müller` is `STRAUSS MULLER`)."""
     plain = unicodedata.normalize("NFKD", name).casefold()
-    kept = (c if c.isalnum() else " " for c in plain if not unicodedata.combining(c))
+    # Vowel signs (category M, combining class 0) are letters of Indic and Thai names, not accents.
+    letters = (c for c in plain if not unicodedata.combining(c))
+    kept = (c if c.isalnum() or unicodedata.category(c).startswith("M") else " " for c in letters)
     return " ".join("".join(kept).split())

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal
 
 from bridge.domain.found import Found, Source
 from bridge.mapping.rules import Part
@@ -11,6 +11,8 @@ from bridge.mapping.sources import fields_at, first_at, part
 from bridge.mapping.times import moment_of
 
 _NUMBER = re.compile(r"=?\s*(\d{1,9}(?:[.,]\d{1,18})?)\s*([A-Za-z\[\]_]*)", re.ASCII)
+_DECIMAL_STRING = re.compile(r"[+-]?(\d{1,16}(\.\d{0,16})?|\.\d{1,16})([eE][+-]?\d{1,5})?", re.ASCII)
+"""PS3.5 §6.2, DS. `Decimal` alone would take `7_0` as well."""
 _AGE = re.compile(r"(\d{1,3})([DWMY])", re.ASCII)
 _CENTIMETRES = {
     "cm": Decimal(1), "m": Decimal(100), "mm": Decimal("0.1"), "in": Decimal("2.54"), "[in_i]": Decimal("2.54"),
@@ -128,8 +130,5 @@ def _whole(value: Decimal) -> int:
 
 def _decimal(value: str) -> Decimal:
     """The number, -1 where it is none or none that a body could have."""
-    try:
-        number = Decimal(value.strip())
-    except InvalidOperation:
-        return Decimal(-1)
-    return number if number.is_finite() and abs(number) < 10_000 else Decimal(-1)
+    number = Decimal(value.strip()) if _DECIMAL_STRING.fullmatch(value.strip()) else Decimal(-1)
+    return number if abs(number) < 10_000 else Decimal(-1)

@@ -40,8 +40,10 @@ def person_from_hl7(source: Source, mine: Part, trail: Trail, now: datetime) -> 
 
 
 def person_from_dicom(source: Source, mine: Part, trail: Trail, *, recorded: date | None) -> Identifier | None:
-    """What an object says of the person (dicom_ecg.md §3.4). `recorded` is the local date of the recording."""
-    choice = dicom_identifier(source, mine)
+    """What an object says of the person (dicom_ecg.md §3.4). `recorded` is the local date of the recording, if it is
+    known; else nobody is born after today.
+    """
+    choice, latest = dicom_identifier(source, mine), recorded or latest_today(SystemClock().now())
     if choice is not None:
         trail.put("patient_id", choice.identifier.value, choice.where, choice.why)
     rules = mine.fields
@@ -57,7 +59,7 @@ def person_from_dicom(source: Source, mine: Part, trail: Trail, *, recorded: dat
         name = None
     _name(name, trail)
     _gender(source, mine, rules.patient_gender, rules.patient_gender.dicom, trail)
-    _birth_date(source, rules.patient_birth_date, rules.patient_birth_date.dicom, trail, latest=recorded)
+    _birth_date(source, rules.patient_birth_date, rules.patient_birth_date.dicom, trail, latest=latest)
     return choice.identifier if choice else None
 
 
@@ -80,7 +82,7 @@ def _gender(source: Source, mine: Part, rule: FieldRule, chain: tuple[str, ...],
         trail.warn(f"{found.where}: a code that the gender table does not have; left out")
 
 
-def _birth_date(source: Source, rule: FieldRule, chain: tuple[str, ...], trail: Trail, *, latest: date | None) -> None:
+def _birth_date(source: Source, rule: FieldRule, chain: tuple[str, ...], trail: Trail, *, latest: date) -> None:
     """The first eight digits, never shifted by a zone: a birth date is a date. A part of a date is left out."""
     found = None if rule.omit else first_at(source, chain)
     if found is None:
@@ -88,7 +90,7 @@ def _birth_date(source: Source, rule: FieldRule, chain: tuple[str, ...], trail: 
     born = date_of(found.value)
     if born is None:
         trail.warn(f"{found.where}: not a whole, possible date of birth; left out")
-    elif born < EARLIEST_BIRTH or (latest is not None and born > latest):
+    elif born < EARLIEST_BIRTH or born > latest:
         trail.warn(f"{found.where}: a date of birth before 1890 or in the future; left out")
     else:
         trail.put("patient_birth_date", born.isoformat(), found.where, "first eight digits")

@@ -1,16 +1,24 @@
 """The fields whose chain says it all: investigation, device and searching tags."""
 
-from bridge.domain.found import Source
+from collections.abc import Callable
+
+from bridge.domain.found import Found, Source
 from bridge.mapping.rules import ConstantRule, FieldRule, TagRule
-from bridge.mapping.sources import first_at
+from bridge.mapping.sources import found_at
 from bridge.mapping.tags import tags_at
 from bridge.mapping.trail import Trail
 
 
-def investigation(source: Source, rule: FieldRule, chain: tuple[str, ...], trail: Trail) -> None:
+def _value(found: Found) -> str:
+    return found.value
+
+
+def investigation(
+    source: Source, rule: FieldRule, chain: tuple[str, ...], trail: Trail, *, read: Callable[[Found], str] = _value
+) -> None:
     """The hospital's number of the investigation. Where none was sent there is none: it is never made up."""
     if not rule.omit:
-        _first(source, "investigation_id", chain, trail)
+        _first(source, "investigation_id", chain, trail, read=read)
 
 
 def device(source: Source, rule: ConstantRule, chain: tuple[str, ...], trail: Trail) -> None:
@@ -20,13 +28,14 @@ def device(source: Source, rule: ConstantRule, chain: tuple[str, ...], trail: Tr
     if rule.constant:
         trail.put("device_id", rule.constant, "(rules)", "constant")
     else:
-        _first(source, "device_id", chain, trail)
+        _first(source, "device_id", chain, trail, read=_value)
 
 
-def _first(source: Source, field: str, chain: tuple[str, ...], trail: Trail) -> None:
-    found = first_at(source, chain)
-    if found is not None:
-        trail.put(field, found.value, found.where, "first of the chain")
+def _first(source: Source, field: str, chain: tuple[str, ...], trail: Trail, *, read: Callable[[Found], str]) -> None:
+    for found in found_at(source, chain):
+        if value := read(found):
+            trail.put(field, value, found.where, "first of the chain")
+            return
 
 
 def tags(source: Source, rule: TagRule, templates: tuple[str, ...], trail: Trail) -> None:

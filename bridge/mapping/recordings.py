@@ -18,23 +18,35 @@ _ISSUERS = {
     NumberKind.PLACER: "OrderPlacerIdentifierSequence",
     NumberKind.FILLER: "OrderFillerIdentifierSequence",
 }
+_ENTITIES = ("FillerOrderNumberImagingServiceRequest", "PlacerOrderNumberImagingServiceRequest")
 _BEST_FIRST = (NumberKind.ACCESSION, NumberKind.PROCEDURE, NumberKind.FILLER, NumberKind.PLACER)
 
 
 def recording_numbers(source: Source, rules: Rules) -> tuple[OrderNumber, ...]:
     """Every order number of the object, best first, with its issuer. StudyID and AdmissionID are none by default."""
     mine = rules.of(source).numbers
-    numbers: dict[str, OrderNumber] = {}
+    numbers: list[OrderNumber] = []
     for kind in _BEST_FIRST:
         for found in found_at(source, getattr(mine, kind.value).dicom):
             value, authority = found.value, ""
             if kind in {NumberKind.PLACER, NumberKind.FILLER}:
-                # IHE carts copy HL7's whole EI, number^namespace, into these two.
-                value, _, rest = (piece.strip() for piece in value.partition("^"))
-                authority = rest.partition("^")[0]
-            if value:
-                numbers.setdefault(value, OrderNumber(value, kind, authority or _issuer(source, kind, found)))
-    return tuple(numbers.values())
+                value, authority = _entity(value)
+            number = OrderNumber(value, kind, authority or _issuer(source, kind, found))
+            if value and not any(_covers(known, number) for known in numbers):
+                numbers.append(number)
+    return tuple(numbers)
+
+
+def _entity(value: str) -> tuple[str, str]:
+    """Number and namespace: carts copy HL7's whole EI, number^namespace, into the placer's and the filler's."""
+    number, _, rest = (piece.strip() for piece in value.partition("^"))
+    return number, rest.partition("^")[0].strip()
+
+
+def _covers(known: OrderNumber, number: OrderNumber) -> bool:
+    """Whether the number says no more than the known one. The same value of two issuers is two numbers."""
+    same = known.authority.casefold() == number.authority.casefold()
+    return known.value == number.value and (same or not known.authority or not number.authority)
 
 
 def _issuer(source: Source, kind: NumberKind, found: Found) -> str:
@@ -45,6 +57,11 @@ def _issuer(source: Source, kind: NumberKind, found: Found) -> str:
     sequence = f"{beside}.{_ISSUERS[kind]}" if beside else _ISSUERS[kind]
     issuer = first_at(source, (f"{sequence}.LocalNamespaceEntityID", f"{sequence}.UniversalEntityID"))
     return issuer.value if issuer else ""
+
+
+def _number_of(found: Found) -> str:
+    """The value; of an order number its number alone, which is what HL7's order says too."""
+    return _entity(found.value)[0] if found.where.rpartition(".")[2].startswith(_ENTITIES) else found.value
 
 
 def map_recording(
@@ -60,7 +77,7 @@ def map_recording(
     identifier = person_from_dicom(source, mine, trail, recorded=recorded)
     _age(source, mine, recorded, trail)
     _measured(source, mine, trail)
-    investigation(source, mine.fields.investigation_id, mine.fields.investigation_id.dicom, trail)
+    investigation(source, mine.fields.investigation_id, mine.fields.investigation_id.dicom, trail, read=_number_of)
     device(source, mine.fields.device_id, mine.fields.device_id.dicom, trail)
     reasons.from_dicom(source, mine.fields.indications, trail)
     tags(source, mine.fields.searching_tags, mine.fields.searching_tags.dicom, trail)

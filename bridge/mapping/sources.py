@@ -23,7 +23,12 @@ TRANSFORMS: dict[str, Callable[[str], list[str]]] = {
 _FACT = re.compile(r"@(peer|listener|sender|calling_ae_title|called_ae_title)")
 _KINDS = {
     "hl7": (
-        re.compile(r"[A-Z][A-Z0-9]{2}(\[[^\]]+\])?-\d+(\[[^\]]+\])?(\.\d+){0,2}"),
+        re.compile(
+            r"[A-Z][A-Z0-9]{2}(\[(N|N(\.N){0,2}=[^\]]+)\])?-N(\[(N|N(\.N)?=[^\]]+)\])?(\.N){0,2}".replace(
+                "N", r"[1-9]\d{0,3}"
+            ),
+            re.ASCII,
+        ),
         "an HL7 address such as PID-3.1 or OBX[3.1=8302-2]-5",
     ),
     "dicom": (
@@ -63,10 +68,15 @@ def checked(text: str, kind: str) -> str:
     for address in source.addresses:
         if not (pattern.fullmatch(address) or _FACT.fullmatch(address)):
             raise ValueError(f"{address!r} is not {example}")
+    check_transforms(source)
+    return text
+
+
+def check_transforms(source: Chained) -> None:
+    """Raises ValueError at the first that is none."""
     for transform in source.transforms:
         if transform not in TRANSFORMS:
             raise ValueError(f"{transform!r} is no transform; known: {', '.join(TRANSFORMS)}")
-    return text
 
 
 def found_at(source: Source, texts: tuple[str, ...]) -> Iterator[Found]:

@@ -31,7 +31,7 @@ class _Said:
 def start_of(
     source: Source, *, zone_name: str, duration_s: float | None, time_offset_ms: Decimal, trail: Trail
 ) -> date | None:
-    """The start into the trail, in UTC; its local date comes back.
+    """The start into the trail, in UTC; its local date comes back, as the object's own clock has it.
 
     The zone is the object's own (the DT's suffix, else TimezoneOffsetFromUTC), else `zone_name`, the IANA name of the
     AE title's or the site's zone. An hour that comes twice in autumn is taken the first time. The zone's name is told
@@ -70,7 +70,8 @@ def start_of(
     trail.put("recording_start_time", _utc(began), said.where, rule, "; ".join(notes))
     if named:
         trail.put("recording_time_zone", zone_name, "(rules)", "the zone of the AE title or the site")
-    return local.date()
+    # In the object's own offset: in the site's zone a newborn could come out as recorded on the day before its birth.
+    return local.date() if offset is None else began.astimezone(timezone(offset)).date()
 
 
 def _local(local: datetime, zone: ZoneInfo, notes: list[str]) -> datetime:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from bridge.domain.found import Found, Source
-from bridge.mapping.sources import first_at, found_at, parse_source
+from bridge.mapping.sources import check_transforms, first_at, found_at, parse_source
 
 ADDRESSES: dict[str, tuple[str, ...]] = {
     "hl7": (
@@ -27,9 +27,12 @@ _PLACE = re.compile(r"\{([^{}]*)\}")
 
 def check_template(text: str, kind: str) -> str:
     """The template, if all of its addresses are in the closed set. Raises ValueError with the nearest one."""
-    places = _PLACE.findall(text) if "{" in text else [text]
-    for place in places:
-        for address in parse_source(place).addresses:
+    if set("{}") & set(_PLACE.sub("", text)):
+        raise ValueError(f"{text!r} has a brace without its other one")
+    for place in _PLACE.findall(text) if "{" in text else [text]:
+        source = parse_source(place)
+        check_transforms(source)
+        for address in source.addresses:
             if address not in ADDRESSES[kind]:
                 near = difflib.get_close_matches(address, ADDRESSES[kind], n=1)
                 offer = f"did you mean {near[0]}?" if near else f"known: {', '.join(ADDRESSES[kind])}"
@@ -47,11 +50,12 @@ def tags_at(source: Source, templates: tuple[str, ...]) -> Iterator[Found]:
 
 
 def _filled(source: Source, template: str) -> Found | None:
-    text, places = template, []
-    for place in dict.fromkeys(_PLACE.findall(template)):
+    values: dict[str, Found] = {}
+    for place in _PLACE.findall(template):
         found = first_at(source, (place,))
         if found is None:
             return None
-        text = text.replace("{" + place + "}", found.value)
-        places.append(found.where)
-    return Found(text, " + ".join(places))
+        values[place] = found
+    # In one pass: a value with braces in it is a value, not another place.
+    text = _PLACE.sub(lambda place: values[place[1]].value, template)
+    return Found(text, " + ".join(found.where for found in values.values()))

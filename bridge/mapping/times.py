@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 _MOMENT = re.compile(r"(\d{4})(\d\d)?(\d\d)?(?:(\d\d)(\d\d)?(\d\d)?)?(?:\.(\d{1,6})\d*)?([+-]\d\d:?\d\d|Z)?", re.ASCII)
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)", re.ASCII)
-_DIGITS = re.compile(r"\d{8}", re.ASCII)
+_DATE = re.compile(r"(\d{4})([-.]?)(\d\d)\2(\d\d)", re.ASCII)
 EARTH = timedelta(hours=14)
 """The zone that is furthest ahead of UTC: a date is in the future only where it is one everywhere."""
 
@@ -23,12 +23,15 @@ def offset_of(text: str) -> timedelta | None:
 
 
 def date_of(text: str) -> date | None:
-    """The first eight digits of a DT, DTM or ISO date as a date, whatever time or zone follows. None: no whole date."""
-    read = _DIGITS.match(text.strip().replace("-", "", 2).replace(".", "", 2))
+    """The first eight digits of a DT, DTM or ISO date as a date, whatever time or zone follows. None: no whole date.
+
+    The offset behind a part of a date (`1970-0330`, `197001-0500`) is never read as its month or day.
+    """
+    read = _DATE.match(text.strip())
     if read is None:
         return None
     try:
-        return date(int(read[0][:4]), int(read[0][4:6]), int(read[0][6:8]))
+        return date(int(read[1]), int(read[3]), int(read[4]))
     except ValueError:
         return None
 

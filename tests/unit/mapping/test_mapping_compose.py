@@ -113,6 +113,13 @@ def test_what_the_api_would_refuse_is_left_out_with_a_trace_and_nothing_is_raise
     assert [t.rule for t in traces if t.field == "indications"] == ["in part"]
 
 
+@pytest.mark.parametrize("field", ["patient_last_name", "device_id"])
+def test_a_text_that_is_no_unicode_is_left_out_and_the_body_can_be_made(field):
+    request, traces = composed(mapping("object", patient_id="4711", **{field: "Mu\udcffster"}), tags=())
+    assert request.body() == b'{"upload_id":"u1","patient_id":"4711"}'
+    assert [t.field for t in traces if t.rule == "left out"] == [field]
+
+
 def test_a_draft_has_no_upload_and_a_recording_is_never_without_one():
     request, traces = compose_draft(ORDER, patient=Demographics(gender="MALE"), tags=("key",))
     assert request.upload_id is None

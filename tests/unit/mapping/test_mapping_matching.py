@@ -115,6 +115,34 @@ def test_f35_the_whole_agreement_matrix(shared):
     assert attached == (6 if shared else 0)
 
 
+def test_f35_every_fact_equal_different_or_absent_against_the_judge():
+    """Number, identifier, authority, name, birth date, sex: 3^6 cases, each with and without a site authority."""
+    theirs = {
+        "number": "A1", "id": "4711", "authority": "TEST", "name": ("Muster", "Max"), "born": "1970-01-31",
+        "sex": "MALE",
+    }  # fmt: skip
+    others = {
+        "number": "A2", "id": "0815", "authority": "OTHER", "name": ("Probe", "Max"), "born": "1970-01-13",
+        "sex": "FEMALE",
+    }  # fmt: skip
+    empty = dict.fromkeys(theirs, "") | {"name": ("", "")}
+    ordered = OrderFacts(1, (number("A1"),), Identifier("4711", "TEST"), MAX)
+    attached = []
+    for picked in itertools.product((theirs, others, empty), repeat=6):
+        said = {key: source[key] for key, source in zip(theirs, picked, strict=True)}
+        who = Demographics(*said["name"], gender=said["sex"], birth_date=said["born"])
+        rec = RecordingFacts((number(said["number"]),), Identifier(said["id"], said["authority"]), who)
+        for site in ("", "TEST", "OTHER"):
+            got = isinstance(match(rec, [ordered], site_authority=site), Matched)
+            assert got == allowed(rec, ordered, site), (said, site)
+            if got:
+                attached.append((said["authority"], site))
+    # Name and birth date: (equal, equal), (equal, absent), (absent, equal); sex equal or absent: 6 ways each.
+    assert {pair: attached.count(pair) for pair in set(attached)} == {
+        ("TEST", ""): 6, ("TEST", "TEST"): 6, ("TEST", "OTHER"): 6, ("", ""): 6, ("", "TEST"): 6,
+    }  # fmt: skip
+
+
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +151,9 @@ def test_f35_the_whole_agreement_matrix(shared):
     [
         (("Muster", "Max"), ("MUSTER", "max"), "agrees"),
         (("Strauß-Müller", "Zoë"), ("STRAUSS MULLER", "ZOE"), "agrees"),
+        (("Müller", "Max"), ("MULLER", "MAX"), "agrees"),
+        (("Γιώργος", "Τεστ"), ("ΓΙΩΡΓΟΣ", "ΤΕΣΤ"), "agrees"),
+        (("Γιώργος", "Τεστ"), ("Γιώργου", "Τεστ"), "contradicts"),
         (("Muster", "Anna"), ("Muster", "Anna Maria"), "agrees"),
         (("Muster", "Anna-Maria"), ("Muster", "Anna Maria"), "agrees"),
         (("Muster", "Anna Maria"), ("Muster", "Anna Luise"), "contradicts"),
@@ -263,3 +294,9 @@ def test_names_of_any_script_compare_the_same_both_ways_and_agree_with_themselve
     a, b = Demographics(last, first), Demographics(other, second)
     assert compare(a, b) == compare(b, a)
     assert compare(a, a).contradict == ()
+
+
+def test_vowel_signs_are_letters_so_two_names_that_differ_by_one_contradict():
+    one = Demographics(last_name="राम", first_name="X")
+    assert compare(one, Demographics(last_name="रीम", first_name="X")).contradict == ("name",)
+    assert compare(one, one).agree == ("name",)

@@ -8,7 +8,7 @@ from bridge.errors import SettingsError
 from bridge.mapping import rules as rules_module
 from bridge.mapping.orders import map_order
 from bridge.mapping.recordings import map_recording
-from bridge.mapping.rules import load_rules
+from bridge.mapping.rules import Fields, load_rules
 from tests.unit.mapping.fake_source import Dicom, Hl7
 
 PID = "PID|1||4711^^^TEST^MR||Muster^Max||19700131|M"
@@ -103,6 +103,40 @@ def test_a_peer_overrides_the_site_and_keeps_what_it_does_not_name():
     assert number == {"HIS|TEST": "RP7", "LAB|HOSP": "42", "X|SOUTH": "RP7", "OLD|Y": "RP7"}
     assert map_order(Hl7(*lines, sender="X|SOUTH"), rules).fields["patient_gender"] == "FEMALE"
     assert map_order(Hl7(*lines, sender="LAB|HOSP"), rules).fields["patient_gender"] == "MALE"
+
+
+OMITTED = sorted(set(Fields.model_fields) - {"patient_id"})
+
+
+@pytest.mark.parametrize("field", OMITTED)
+def test_omit_leaves_out_every_field_but_the_patient_id_of_orders_and_of_recordings(field):
+    order_source = Hl7(
+        "PID|1||4711||Muster^Max||" + ("" if field == "patient_age" else "19700131") + "|M", "ORC|NW|P1",
+        "OBR|1||||||||||||Schwindel", "OBX|1|NM|8302-2||180|cm", "OBX|2|NM|29463-7||80|kg", "OBX|3|NM|30525-0||56|a",
+        "IPC|||||||||CART1",
+    )  # fmt: skip
+    object_source = Dicom(
+        PatientID="4711", PatientName="Muster^Max", PatientSex="M", PatientAge="056Y", PatientSize="1.8",
+        PatientBirthDate="" if field == "patient_age" else "19700131", PatientWeight="80", AccessionNumber="A1",
+        DeviceSerialNumber="SN1", ReasonForVisit="Schwindel", Modality="ECG",
+    )  # fmt: skip
+    tags = {"searching_tags": {"hl7": ["ORC-2.1"], "dicom": ["Modality"]}}
+
+    def made(rules):
+        yield set(map_order(order_source, rules).fields)
+        yield set(map_recording(object_source, rules, time_zone="UTC", time_offset_ms=0).fields)
+
+    site = tags | {field: {**tags.get(field, {}), "omit": True}}
+    parts = {"patient_name": {"patient_last_name", "patient_first_name"}}.get(field, {field})
+    for there, left in zip(made(load_rules({"fields": tags})), made(load_rules({"fields": site})), strict=True):
+        assert parts <= there
+        # The age stands in for a birth date that is left out.
+        assert left == (there - parts) | ({"patient_age"} if field == "patient_birth_date" else set())
+
+
+@pytest.mark.parametrize("field", [f for f in OMITTED if f.startswith(("patient_", "investigation"))])
+def test_promise_3_no_patients_field_and_no_number_is_the_same_for_everybody(field):
+    refused({"fields": {field: {"constant": "X1"}}}, f"fields.{field}.constant")
 
 
 def test_constants_joins_and_what_lifts_them():
