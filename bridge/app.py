@@ -19,13 +19,14 @@ from bridge.dispatch.delivering import Delivering
 from bridge.dispatch.policy import Reason
 from bridge.dispatch.reading import Reading
 from bridge.errors import CannotListen, SettingsError
-from bridge.mapping.rules import load_rules
+from bridge.mapping.rules import Rules, load_rules
+from bridge.receive.dicom_intake import DicomIntake
 from bridge.receive.dicom_scp import DicomScp
-from bridge.receive.intake import DicomIntake, Hl7Intake
+from bridge.receive.intake import Hl7Intake
 from bridge.receive.mllp_server import MllpServer
 from bridge.receive.replies import Replies
 from bridge.serving import open_socket, serving
-from bridge.settings import Settings, host_port
+from bridge.settings import Settings, host_port, read_toml
 from bridge.store import destinations, line
 from bridge.store.payloads import Payloads
 from bridge.store.port import Notice
@@ -65,6 +66,16 @@ def site_key(settings: Settings) -> bytes:
     return key
 
 
+def rules_in_force(settings: Settings) -> dict[str, Rules]:
+    """The mapping rules by listener: its own file, else the site's. Raises SettingsError that names file and key."""
+    made: dict[str, Rules] = {}
+    for name, listener in settings.hl7.all().items():
+        file = listener.mapping or settings.mapping.file
+        document = read_toml(Path(file), setting=f"{name}.mapping") if listener.mapping else settings.mapping_document()
+        made[name] = load_rules(document, name=file or "defaults")
+    return made
+
+
 @contextlib.asynccontextmanager
 async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
     """The whole service for as long as the context is open.
@@ -73,7 +84,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     """
     clock = clock or SystemClock()
     loop = asyncio.get_running_loop()
-    rules = load_rules(settings.mapping_document(), name=settings.mapping.file or "defaults")
+    rules = rules_in_force(settings)
     settings.cardio.read_token()
     if not settings.cardio.organization_path:
         raise SettingsError("cardio.organization_path: the organization's unique path is needed")
@@ -157,9 +168,11 @@ async def _open_doors(
     dicom = DicomScp(DicomIntake(store, payloads, clock), settings.dicom, payloads.spool)
     up.addresses["dicom"] = dicom.start()
     stack.push_async_callback(asyncio.to_thread, dicom.stop)
-    mllp = MllpServer(Hl7Intake(store, payloads, replies, clock, settings.hl7), settings.hl7)
-    up.addresses = {"hl7": await mllp.start(), **up.addresses, "console": console}
-    stack.push_async_callback(mllp.stop)
+    for name, listener in settings.hl7.all().items():
+        mllp = MllpServer(Hl7Intake(store, payloads, replies, clock, listener), listener, name=name, clock=clock)
+        up.addresses[name] = await mllp.start()
+        stack.push_async_callback(mllp.stop)
+    up.addresses = {"hl7": up.addresses.pop("hl7"), **up.addresses, "console": console}
 
 
 async def serve(settings: Settings, say: Callable[[str], None]) -> None:

@@ -8,20 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.clock import Clock
+from bridge.dispatch.booking import cancelled, duplicate
+from bridge.dispatch.concluding import Told, told_from_json, told_of
 from bridge.dispatch.key import tagged, task_key
 from bridge.dispatch.understand import UnderstoodOrder, order_from_json
+from bridge.domain.order import WITHDRAWN, Standing
 from bridge.domain.patient import Demographics, Identifier
 from bridge.domain.states import State
 from bridge.domain.task import Mapped
-from bridge.domain.verdict import AckCode, Condition, OrderReply, Problem
+from bridge.domain.verdict import OrderReply
 from bridge.mapping.compose import compose_draft, compose_recording
 from bridge.mapping.matching import Held, Matched, OrderFacts, RecordingFacts, compare, match
 from bridge.mapping.patients import demographics
 from bridge.settings import Settings
-from bridge.store import book, line, tasks
+from bridge.store import book, line, patients, tasks
 from bridge.store.port import Transaction
-
-PENDING = "accepted, task pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +31,6 @@ class Post:
 
     task_row: int
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An order that needs no POST (any more), with what its sender is told and the state that it is in."""
-
-    reply: OrderReply
-    state: State
-    problem: Problem | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +49,17 @@ class WaitForOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitForRelease:
+    """The order is on hold: what is not sent of it waits for its release (ORC-1 RL)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
     """A recording may be sent, alone or with the order that it belongs to."""
 
     order: book.BookedOrder | None
     patient: Demographics | None
+    identifier: Identifier
 
 
 class Deciding:
@@ -86,34 +83,57 @@ class Deciding:
 
     # --- orders ---------------------------------------------------------------------------------------------
 
-    def draft(self, tx: Transaction, message_id: int, order: UnderstoodOrder) -> Post | Told:
+    def draft(self, tx: Transaction, message_id: int, order: UnderstoodOrder) -> Post | Told | Hold | WaitForRelease:
         """The draft of one order, unless there is an answer already: its own, its twin's, its recording's."""
-        if order.refusal is not None:
-            return Told(OrderReply("UA", reason=order.refusal.text), State.REJECTED, order.refusal)
-        own_number = order.own_number
-        if order.passed_over or own_number is None or self._settings.orders.create == "on_recording":
-            return Told(OrderReply("OK"), State.DONE)
+        control = order.asked.done if order.asked is not None else "OK"
         mine = [row for row in tasks.of_message(tx.conn, message_id) if row.position == order.position]
         if mine and State(mine[-1].state) is not State.RETRY:
-            return told_of(mine[-1])
+            return told_of(mine[-1], control)
         if mine and mine[-1].sent:
             return Post(mine[-1].id, tasks.intend_again(tx, mine[-1].id, at=self._clock.now()))
-        booked = book.order_by_number(tx.conn, own_number)
+        booked = book.order_by_number(tx.conn, order.own_number) if order.own_number is not None else None
         if booked is None:
             raise LookupError(f"order of message {message_id} is not in the book")
         earlier = book.draft_of(tx.conn, booked.id)
+        mapped = booked.mapped  # as it stands now: changes that came in the meantime count
         if (booked.message_id, booked.position) != (message_id, order.position):
-            told = self._twin(booked, earlier, order)
+            told = self._twin(tx, booked, earlier, order, control)
             if told is not None:
                 return told
-            book.replace_order(tx, booked.id, message_id, order.position, order.mapped, order.digest)
-        recorded = self._recorded(tx, order)
+            mapped = order.mapped
+            book.replace_order(
+                tx, booked.id, message_id, order.position, mapped, order.digest, patient_id=order.patient
+            )
+        elif booked.standing in WITHDRAWN:
+            return cancelled("order_cancelled")
+        elif booked.standing is Standing.ON_HOLD:
+            return WaitForRelease()
+        recorded = self._recorded(tx, order, mapped)
         if recorded:
-            return Told(OrderReply("OK", recorded), State.CREATED, reason="recording_came_first")
+            return Told(OrderReply(control, recorded), State.CREATED, reason="recording_came_first")
         generation = mine[-1].generation if mine else earlier.generation + 1 if earlier is not None else 1
-        key = self._key("draft", own_number.value, own_number.authority)
-        known = book.find_patient(tx.conn, order.patient, site_authority=self._authority)
-        request, traces = compose_draft(order.mapped, patient=known, tags=(tagged(key, generation),))
+        return self._intend_draft(tx, message_id, order, booked, mapped, generation)
+
+    def _intend_draft(
+        self,
+        tx: Transaction,
+        message_id: int,
+        order: UnderstoodOrder,
+        booked: book.BookedOrder,
+        mapped: Mapped,
+        generation: int,
+    ) -> Post | Hold:
+        identifier = self.canonical(tx, order.patient)
+        known = patients.find_patient(tx.conn, identifier, site_authority=self._authority)
+        if identifier != order.patient and known is not None:
+            told_apart = compare(demographics(mapped), known)
+            if told_apart.contradict:  # a retired identifier that may be somebody else's by now (F34)
+                detail = {"agree": list(told_apart.agree), "contradict": list(told_apart.contradict)}
+                return Hold("retired_identifier_reused", detail)
+        key = self._key("draft", booked.number.value, booked.number.authority)
+        request, traces = compose_draft(
+            mapped, patient=known, tags=(tagged(key, generation),), merged=_merged(order.patient, identifier)
+        )
         row = tasks.intend(
             tx,
             message_id=message_id,
@@ -128,44 +148,58 @@ class Deciding:
         )
         return Post(row, request.body())
 
-    @staticmethod
-    def _twin(booked: book.BookedOrder, earlier: Any, order: UnderstoodOrder) -> Told | None:
+    def canonical(self, tx: Transaction, identifier: Identifier) -> Identifier:
+        """The identifier that counts now: merges followed."""
+        return patients.canonical(tx.conn, identifier, site_authority=self._authority)
+
+    def _twin(
+        self,
+        tx: Transaction,
+        booked: book.BookedOrder,
+        earlier: Any,
+        order: UnderstoodOrder,
+        control: str,
+    ) -> Told | None:
         """The order number is known (F32). None: the earlier one was refused, so this is a new attempt."""
         if earlier is not None and State(earlier.state) is State.REJECTED:
             return None
-        if booked.digest != order.digest:
-            problem = Problem(
-                Condition.DUPLICATE_KEY_IDENTIFIER, "this order number was used for another order", "ORC-2"
-            )
-            return Told(OrderReply("UA", reason=problem.text), State.REJECTED, problem, "duplicate_order")
+        identifier = self.canonical(tx, order.patient)
+        same = self.canonical(tx, booked.patient).agrees(identifier, site_authority=self._authority)
+        if not same or order.digest not in {booked.digest, booked.changed_digest}:
+            return duplicate()
+        if booked.standing in WITHDRAWN:
+            return cancelled("order_cancelled")
         if earlier is None:
             return None
         if State(earlier.state) is State.CREATED:
-            return told_of(earlier)
-        return Told(OrderReply("OK"), State.DONE, reason="same_order_unsettled")
+            return told_of(earlier, control)
+        return Told(OrderReply(control), State.DONE, reason="same_order_unsettled")
 
-    def _recorded(self, tx: Transaction, order: UnderstoodOrder) -> tuple[int, ...]:
+    def _recorded(self, tx: Transaction, order: UnderstoodOrder, mapped: Mapped) -> tuple[int, ...]:
         """The ids of a task that the order's recording has already, matched by the same rule."""
-        facts = OrderFacts(0, order.mapped.numbers, order.patient, demographics(order.mapped))
-        for message_id in book.recordings_with(tx.conn, (n.value for n in order.mapped.numbers)):
+        facts = OrderFacts(0, mapped.numbers, self.canonical(tx, order.patient), demographics(mapped))
+        for message_id in book.recordings_with(tx.conn, (n.value for n in mapped.numbers)):
             found = tasks.recording_task(tx.conn, message_id)
             if found is None or State(found[0].state) is not State.CREATED or found[0].order_id is not None:
                 continue
             recording = book.mapped_from_json(json.loads(found[1])["recording"])
-            if isinstance(match(recording_facts(recording), [facts], site_authority=self._authority), Matched):
+            if isinstance(match(self._facts(tx, recording), [facts], site_authority=self._authority), Matched):
                 return tasks.ids(found[0])
         return ()
 
     # --- recordings -----------------------------------------------------------------------------------------
 
-    def attach(self, tx: Transaction, claimed: line.Claimed, recording: Mapped) -> Attach | Hold | WaitForOrder:
-        """The order that the recording belongs to, none, or a reason for a person to look (promise 3)."""
-        facts = recording_facts(recording)
-        booked = {o.id: o for o in book.orders_with(tx.conn, (n.value for n in recording.numbers))}
-        candidates = [
-            OrderFacts(o.id, o.mapped.numbers, o.patient, self._known(tx, o.patient, demographics(o.mapped)))
-            for o in booked.values()
-        ]
+    def attach(
+        self, tx: Transaction, claimed: line.Claimed, recording: Mapped
+    ) -> Attach | Hold | WaitForOrder | WaitForRelease:
+        """The order that the recording belongs to, none, or a reason for a person to look (promise 3).
+
+        Identifiers count as they stand after every merge; an order that was cancelled is no candidate.
+        """
+        facts = self._facts(tx, recording)
+        found = book.orders_with(tx.conn, (n.value for n in recording.numbers))
+        booked = {o.id: o for o in found if o.standing not in WITHDRAWN}
+        candidates = [self._order_facts(tx, o) for o in booked.values()]
         outcome = match(facts, candidates, site_authority=self._authority)
         if isinstance(outcome, Held):
             detail = {
@@ -174,9 +208,12 @@ class Deciding:
                 "contradict": list(outcome.contradictions),
             }
             return Hold(outcome.reason.value, detail)
-        record = book.find_patient(tx.conn, facts.identifier, site_authority=self._authority)
+        record = patients.find_patient(tx.conn, facts.identifier, site_authority=self._authority)
         if isinstance(outcome, Matched):
-            return Attach(booked[outcome.order_id], record)
+            order = booked[outcome.order_id]
+            if order.standing is Standing.ON_HOLD:
+                return WaitForRelease()
+            return Attach(order, record, facts.identifier)
         until = claimed.received_at + round(self._settings.recordings.order_wait * 1000)
         if until > round(self._clock.now().timestamp() * 1000):
             return WaitForOrder(until)
@@ -189,11 +226,11 @@ class Deciding:
                     "contradicts_patient_record",
                     {"agree": list(comparison.agree), "contradict": list(comparison.contradict)},
                 )
-        return Attach(None, record)
+        return Attach(None, record, facts.identifier)
 
     def recording(
         self, tx: Transaction, claimed: line.Claimed, recording: Mapped, upload_id: str, content: str
-    ) -> Post | Hold | WaitForOrder:
+    ) -> Post | Hold | WaitForOrder | WaitForRelease:
         """The recording's task, serialised now: patient and order count as they stand in this transaction."""
         decided = self.attach(tx, claimed, recording)
         if not isinstance(decided, Attach):
@@ -213,6 +250,7 @@ class Deciding:
             draft_task_id=draft_ids[0] if draft_ids else None,
             upload_id=upload_id,
             auto_complete=self._settings.cardio.auto_complete,
+            merged=_merged(order.patient if order else _identifier(recording), decided.identifier),
         )
         row = tasks.intend(
             tx,
@@ -228,39 +266,30 @@ class Deciding:
         )
         return Post(row, request.body())
 
-    def _known(self, tx: Transaction, patient: Identifier, said: Demographics) -> Demographics:
-        record = book.find_patient(tx.conn, patient, site_authority=self._authority)
-        return said.over(record) if record else said
+    def _facts(self, tx: Transaction, recording: Mapped) -> RecordingFacts:
+        """What the match looks at."""
+        identifier = self.canonical(tx, _identifier(recording))
+        return RecordingFacts(recording.numbers, identifier, demographics(recording))
+
+    def _order_facts(self, tx: Transaction, order: book.BookedOrder) -> OrderFacts:
+        identifier = self.canonical(tx, order.patient)
+        said = demographics(order.mapped)
+        record = patients.find_patient(tx.conn, identifier, site_authority=self._authority)
+        return OrderFacts(order.id, order.mapped.numbers, identifier, said.over(record) if record else said)
 
 
-def recording_facts(recording: Mapped) -> RecordingFacts:
-    """What the match looks at."""
-    identifier = Identifier(str(recording.fields.get("patient_id", "")), recording.patient_authority)
-    return RecordingFacts(recording.numbers, identifier, demographics(recording))
+def _identifier(recording: Mapped) -> Identifier:
+    return Identifier(str(recording.fields.get("patient_id", "")), recording.patient_authority)
 
 
-def orders_of(claimed: line.Claimed) -> list[UnderstoodOrder]:
-    """The orders of a message, as they were understood."""
+def _merged(said: Identifier, now: Identifier) -> Identifier | None:
+    return now if now.value != said.value else None
+
+
+def orders_of(claimed: line.Claimed) -> list[tuple[UnderstoodOrder, Told | None]]:
+    """The orders of a message as they were understood, each with what it was told when it was entered."""
     document = json.loads(claimed.understood or "{}")
-    return [order_from_json(o, book.mapped_from_json(o["mapped"])) for o in document.get("orders", ())]
-
-
-def told_of(row: Any) -> Told:
-    """What the sender of an order is told of a task row that has an outcome."""
-    state = State(row.state)
-    if state is State.CREATED:
-        return Told(OrderReply("OK", tasks.ids(row)), state)
-    if state is State.REJECTED:
-        problem = refusal(row.api_text)
-        return Told(OrderReply("UA", reason=problem.text), state, problem, row.reason)
-    return Told(OrderReply("OK"), State.IN_DOUBT, reason=row.reason)  # pending, as far as the sender is told
-
-
-def refusal(api_text: str) -> Problem:
-    """The API said no (hl7.md §3.2): its words go to ERR-7."""
-    return Problem(Condition.APPLICATION_INTERNAL_ERROR, "the Cardio API refused the order", diagnostic=api_text)
-
-
-def code_for(told: list[Told]) -> AckCode:
-    """MSA-1 of a message: one refused order makes it AE (hl7.md §3.5)."""
-    return AckCode.AE if any(t.problem is not None for t in told) else AckCode.AA
+    return [
+        (order_from_json(o, book.mapped_from_json(o["mapped"])), told_from_json(o.get("told")))
+        for o in document.get("orders", ())
+    ]

@@ -13,35 +13,28 @@ import structlog
 from bridge.clock import Clock
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.cardio.client import CardioClient
-from bridge.dispatch.deciding import (
-    PENDING,
-    Attach,
-    Deciding,
-    Hold,
-    Post,
-    Told,
-    WaitForOrder,
-    code_for,
-    orders_of,
-    refusal,
-)
+from bridge.dispatch.concluding import Told, concluded, refusal
+from bridge.dispatch.deciding import Attach, Deciding, Hold, Post, WaitForOrder, WaitForRelease, orders_of
 from bridge.dispatch.health import Health
 from bridge.dispatch.policy import Created, Decision, InDoubt, PauseDestination, Reject, Retry, Step, decide
+from bridge.dispatch.understand import UnderstoodOrder, doubts_from_json
 from bridge.dispatch.uploading import Uploaded, Uploading
 from bridge.domain.outcome import NotSent
 from bridge.domain.recording import Recording
-from bridge.domain.states import State
+from bridge.domain.states import SETTLED, State
 from bridge.domain.task import Mapped
-from bridge.domain.verdict import AckCode, OrderReply, Verdict
-from bridge.errors import BadInput, BridgeError, CannotScale, CommitUnknown, StoreError
+from bridge.domain.verdict import OrderReply
+from bridge.errors import BadInput, BridgeError, CannotScale, CommitUnknown, StoreConflict, StoreError
 from bridge.formats.dicom.reader import read_object
-from bridge.formats.hl7.reader import read
 from bridge.settings import Settings
 from bridge.store import book, destinations, inbox, line, tasks
 from bridge.store.payloads import Payloads
 from bridge.store.port import Store, T, Transaction, Work
 
 log = structlog.get_logger()
+
+UNTIL_TOLD = 10 * 365 * 86400.0
+"""Seconds that a message on hold waits for itself: the release wakes it."""
 
 
 @dataclass(slots=True)
@@ -89,7 +82,11 @@ class Delivering:
             claimed: list[line.Claimed] = []
             due: int | None = None
             if pause <= 0 and room > 0:
-                claimed, due = await self._store.write(functools.partial(self._claim, room=room))
+                try:
+                    claimed, due = await self._store.write(functools.partial(self._claim, room=room))
+                except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
+                    log.error("line.not_claimed", error=type(problem).__name__)
+                    pause = 1.0
                 for one in claimed:
                     task = asyncio.create_task(self._deliver(one), name=f"deliver-{one.id}")
                     self._active.add(task)
@@ -136,7 +133,7 @@ class Delivering:
             await self._hold(work, "cannot_convert", {"why": str(problem)})
         except StoreError as problem:
             log.error("message.interrupted", message=claimed.id, error=type(problem).__name__)
-            await self._insist(lambda tx: line.release(tx, claimed.id, at=self._clock.now()))
+            await self._insist(work, lambda tx: line.release(tx, claimed.id, at=self._clock.now()))
         except CommitUnknown as problem:
             # The service ends; what is committed stands: a start calls an INTENT in doubt, anything else goes on.
             log.error("message.interrupted", message=claimed.id, error=type(problem).__name__)
@@ -146,56 +143,57 @@ class Delivering:
 
     async def _orders(self, work: _Work) -> None:
         """The drafts of a message, one after the other; then its answer."""
-        for order in orders_of(work.claimed):
-            step = await self._store.write(lambda tx, o=order: self._intend_draft(tx, work, o))  # type: ignore[misc]
-            if isinstance(step, Told):
-                work.told.append(step)
+        orders = orders_of(work.claimed)
+        for number, (order, told) in enumerate(orders, 1):
+            if told is not None:  # settled when it came in
+                work.told.append(told)
                 continue
-            work.state = State.INTENT
-            told = await self._post(work, step)
-            if told is None:
+            step = await self._write(work, lambda tx, o=order: self._intend_draft(tx, work, o))  # type: ignore[misc]
+            if step is None:
                 return
-            work.told.append(told)
-        await self._finish(work)
+            if isinstance(step, Told):
+                continue
+            control = order.asked.done if order.asked is not None else "OK"
+            if not await self._post(work, step, control, last=number == len(orders)):
+                return
+        if work.state not in SETTLED:
+            await self._write(work, lambda tx: self._settle_message(tx, work))
 
-    def _intend_draft(self, tx: Transaction, work: _Work, order: Any) -> Post | Told:
+    def _intend_draft(self, tx: Transaction, work: _Work, order: UnderstoodOrder) -> Post | Told | None:
+        """The intention of one draft. None: held, or put back to wait for its release."""
         step = self._deciding.draft(tx, work.claimed.id, order)
         if isinstance(step, Post):
-            inbox.move(tx, work.claimed.id, work.state, State.INTENT, at=self._clock.now())
+            self._move(tx, work, State.INTENT)
+        elif isinstance(step, Told):
+            work.told.append(step)
+        else:
+            self._set_aside(tx, work, step)
+            return None
         return step
 
-    async def _finish(self, work: _Work) -> None:
-        """Nothing more to send: the state, the answer and the event in one transaction."""
-        states = {t.state for t in work.told}
-        after = next((s for s in (State.IN_DOUBT, State.REJECTED, State.CREATED) if s in states), State.DONE)
-        reason = next((t.reason for t in work.told if t.reason and t.state is after), "")
-        text = "" if any(t.reply.task_ids for t in work.told) else PENDING if State.IN_DOUBT in states else ""
-        verdict = Verdict(
-            code_for(work.told),
-            text,
-            tuple(t.reply for t in work.told),
-            tuple(t.problem for t in work.told if t.problem is not None),
-        )
-        if verdict.code is AckCode.AE and not verdict.task_ids:
-            verdict = Verdict(verdict.code, verdict.problems[0].text, verdict.orders, verdict.problems)
-        await self._store.write(lambda tx: self._settle_message(tx, work, after, reason, verdict))
-
-    def _settle_message(self, tx: Transaction, work: _Work, after: State, reason: str, verdict: Verdict) -> None:
-        if work.state is State.RETRY:  # resumed, and nothing was left to send
-            inbox.move(tx, work.claimed.id, State.RETRY, State.READY, at=self._clock.now())
-            work.state = State.READY
-        message = read(work.claimed.raw or b"", fallback_charset=self._settings.hl7.fallback_charset)
-        answered = work.claimed.answer_code not in {"", verdict.code.value}
-        columns: dict[str, Any] = {}
-        if not answered:  # a resend gets the ids; what was said before in other words stays said
-            columns = {"answer": self._answers.build(message, verdict), "answer_code": verdict.code.value}
-        inbox.move(tx, work.claimed.id, work.state, after, at=self._clock.now(), reason=reason, **columns)
+    def _move(self, tx: Transaction, work: _Work, after: State, **columns: Any) -> None:
+        """The message goes on. Raises StoreConflict where somebody else moved it: nothing of this is kept then."""
+        if not inbox.move(tx, work.claimed.id, work.state, after, at=self._clock.now(), **columns):
+            raise StoreConflict(f"message {work.claimed.id} is not in {work.state} any more")
         work.state = after
+
+    def _settle_message(self, tx: Transaction, work: _Work) -> None:
+        """Nothing more to send: the state, the answer and the event in one transaction."""
+        message, rules = self._answers.read(work.claimed)
+        doubts = doubts_from_json(json.loads(work.claimed.understood or "{}"))
+        after, reason, verdict = concluded(work.told, doubts, rules.codes)
+        if work.state is State.RETRY:  # resumed, and nothing was left to send
+            self._move(tx, work, State.READY)
+        columns = self._answers.settled(tx, work.claimed, message, verdict)
+        self._move(tx, work, after, reason=reason, **columns)
 
     # --- the POST -------------------------------------------------------------------------------------------
 
-    async def _post(self, work: _Work, post: Post) -> Told | None:
-        """Send an intention. None: it was not applied, and the message waits for its next time."""
+    async def _post(self, work: _Work, post: Post, control: str = "OK", *, last: bool = True) -> bool:
+        """Send an intention. False: it was not applied, and the message waits for its next time.
+
+        With the last order's outcome its message is settled as well, in the same transaction.
+        """
         outcome = await self._client.create_tasks(post.body)
         decision = decide(
             Step.CREATE,
@@ -206,47 +204,66 @@ class Delivering:
         )
         await self._note_health(decision)
         sent = not isinstance(outcome, NotSent)
-        return await self._insist(lambda tx: self._settle_post(tx, work, post, decision, sent=sent))
 
-    async def _insist(self, write: Work[T]) -> T:
+        def settle(tx: Transaction) -> bool:
+            told = self._settle_post(tx, work, post, decision, control, sent=sent)
+            if told is None:
+                return False
+            work.told.append(told)
+            if work.claimed.kind == "dicom":
+                self._move(tx, work, told.state, reason=told.reason)
+                self._answers.follow(tx, work.claimed, post.task_row, told)
+            elif last:
+                self._settle_message(tx, work)
+            else:
+                self._move(tx, work, State.READY, reason="order_settled")
+            return True
+
+        return await self._insist(work, settle)
+
+    async def _write(self, work: _Work, write: Work[T]) -> T:
+        """Write, or leave the work in hand as it was: what is rolled back has not happened."""
+        before, told = work.state, len(work.told)
+        try:
+            return await self._store.write(write)
+        except BaseException:
+            work.state = before
+            del work.told[told:]
+            raise
+
+    async def _insist(self, work: _Work, write: Work[T]) -> T:
         """Write until it is kept: a full disk is waited out, since what a POST came to stands nowhere else."""
         while True:
             try:
-                return await self._store.write(write)
+                return await self._write(work, write)
             except StoreError as problem:
                 log.error("message.not_settled", error=type(problem).__name__)
                 await self._clock.sleep(1.0)
 
-    def _settle_post(self, tx: Transaction, work: _Work, post: Post, decision: Decision, *, sent: bool) -> Told | None:
+    def _settle_post(
+        self, tx: Transaction, work: _Work, post: Post, decision: Decision, control: str, *, sent: bool
+    ) -> Told | None:
         now = self._clock.now()
-        work.state = State.INTENT  # also where an earlier try of this very write was rolled back
         match decision:
             case Created(task_ids):
                 tasks.settle(tx, post.task_row, State.CREATED, at=now, task_ids=task_ids)
-                told = Told(OrderReply("OK", tuple(task_ids)), State.CREATED)
+                told = Told(OrderReply(control, tuple(task_ids)), State.CREATED)
             case Reject(reason=reason, api_text=text, status=status):
                 tasks.settle(tx, post.task_row, State.REJECTED, at=now, reason=reason, api_status=status, api_text=text)
                 told = Told(OrderReply("UA", reason="the Cardio API refused it"), State.REJECTED, refusal(text), reason)
             case InDoubt(reason=reason):
                 tasks.settle(tx, post.task_row, State.IN_DOUBT, at=now, reason=reason)
-                told = Told(OrderReply("OK"), State.IN_DOUBT, reason=reason)
+                told = Told(OrderReply(control), State.IN_DOUBT, reason=reason)
             case _:
                 why, after = _waiting(decision)
                 tasks.settle(tx, post.task_row, State.RETRY, at=now, reason=why, sent=sent)
-                self._put_back(tx, work, State.RETRY, why, after)
+                self._put_back(tx, work, why, after)
                 return None
-        if work.claimed.kind == "hl7":
-            inbox.move(tx, work.claimed.id, State.INTENT, State.READY, at=now, reason="order_settled")
-            work.state = State.READY
-        else:
-            inbox.move(tx, work.claimed.id, State.INTENT, told.state, at=now, reason=told.reason)
-            work.state = told.state
         return told
 
-    def _put_back(self, tx: Transaction, work: _Work, after: State, reason: str, seconds: float) -> None:
+    def _put_back(self, tx: Transaction, work: _Work, reason: str, seconds: float) -> None:
         due = round((self._clock.now().timestamp() + seconds) * 1000)
-        inbox.move(tx, work.claimed.id, work.state, after, at=self._clock.now(), reason=reason, next_at=due, owner=None)
-        work.state = after
+        self._move(tx, work, State.RETRY, reason=reason, next_at=due, owner=None)
 
     async def _note_health(self, decision: Decision) -> None:
         before = self.health
@@ -254,7 +271,10 @@ class Delivering:
         if self.health.known_down != before.known_down:
             down = self.health.known_down
             log.warning("destination.down" if down else "destination.up")
-            await self._store.write(lambda tx: destinations.note(tx, "cardio", down=down, at=self._clock.now()))
+            try:
+                await self._store.write(lambda tx: destinations.note(tx, "cardio", down=down, at=self._clock.now()))
+            except StoreError as problem:  # the outcome of a POST is in hand: this must not come between
+                log.error("destination.not_noted", error=type(problem).__name__)
 
     # --- recordings -----------------------------------------------------------------------------------------
 
@@ -262,7 +282,7 @@ class Delivering:
         """Match first, so that nothing is uploaded in vain; match again when the intention is written."""
         claimed = work.claimed
         mapped = book.mapped_from_json(json.loads(claimed.understood or "{}")["recording"])
-        begun = await self._store.write(lambda tx: self._begin(tx, work, mapped))
+        begun = await self._write(work, lambda tx: self._begin(tx, work, mapped))
         if isinstance(begun, Post):
             await self._post(work, begun)
             return
@@ -272,7 +292,7 @@ class Delivering:
         uploaded = await self._upload(work, found.recording)
         if uploaded is None:
             return
-        step = await self._store.write(lambda tx: self._intend_recording(tx, work, mapped, uploaded))
+        step = await self._write(work, lambda tx: self._intend_recording(tx, work, mapped, uploaded))
         if step is not None:
             await self._post(work, step)
 
@@ -281,32 +301,25 @@ class Delivering:
         rows = tasks.of_message(tx.conn, work.claimed.id)
         if rows and rows[-1].sent:  # its bytes may have been sent: these bytes or none
             body = tasks.intend_again(tx, rows[-1].id, at=self._clock.now())
-            inbox.move(tx, work.claimed.id, work.state, State.INTENT, at=self._clock.now())
-            work.state = State.INTENT
+            self._move(tx, work, State.INTENT)
             return Post(rows[-1].id, body)
         decided = self._deciding.attach(tx, work.claimed, mapped)
         if not isinstance(decided, Attach):
             self._set_aside(tx, work, decided)
             return None
-        inbox.move(tx, work.claimed.id, work.state, State.UPLOADING, at=self._clock.now())
-        work.state = State.UPLOADING
+        self._move(tx, work, State.UPLOADING)
         return decided
 
-    def _set_aside(self, tx: Transaction, work: _Work, decided: Hold | WaitForOrder | Post) -> None:
+    def _set_aside(self, tx: Transaction, work: _Work, decided: Hold | WaitForOrder | WaitForRelease | Post) -> None:
+        """A person must look, or it waits for what is to come."""
         if isinstance(decided, Hold):
-            inbox.move(
-                tx,
-                work.claimed.id,
-                work.state,
-                State.HELD,
-                at=self._clock.now(),
-                reason=decided.reason,
-                detail=decided.detail,
-            )
-            work.state = State.HELD
+            columns = self._answers.held(tx, work.claimed)
+            self._move(tx, work, State.HELD, reason=decided.reason, detail=decided.detail, **columns)
         elif isinstance(decided, WaitForOrder):
             seconds = decided.until / 1000 - self._clock.now().timestamp()
-            self._put_back(tx, work, State.RETRY, line.AWAITING_ORDER, max(seconds, 0.0))
+            self._put_back(tx, work, line.AWAITING_ORDER, max(seconds, 0.0))
+        elif isinstance(decided, WaitForRelease):
+            self._put_back(tx, work, line.ON_HOLD, UNTIL_TOLD)
 
     async def _upload(self, work: _Work, recording: Recording) -> Uploaded | None:
         """The upload, whole; None where it failed and the message waits, or is refused."""
@@ -318,21 +331,13 @@ class Delivering:
 
         def settle(tx: Transaction) -> None:
             if isinstance(decision, Reject):
-                inbox.move(
-                    tx,
-                    work.claimed.id,
-                    State.UPLOADING,
-                    State.REJECTED,
-                    at=self._clock.now(),
-                    reason=decision.reason,
-                    detail={"step": outcome_step.value, "api": decision.api_text, "status": decision.status},
-                )
-                work.state = State.REJECTED
+                detail = {"step": outcome_step.value, "api": decision.api_text, "status": decision.status}
+                self._move(tx, work, State.REJECTED, reason=decision.reason, detail=detail)
             else:
                 reason, after = _waiting(decision)
-                self._put_back(tx, work, State.RETRY, reason, after)
+                self._put_back(tx, work, reason, after)
 
-        await self._store.write(settle)
+        await self._write(work, settle)
         return None
 
     def _intend_recording(self, tx: Transaction, work: _Work, mapped: Mapped, uploaded: Uploaded) -> Post | None:
@@ -340,10 +345,7 @@ class Delivering:
         if not isinstance(step, Post):
             self._set_aside(tx, work, step)
             return None
-        inbox.move(
-            tx, work.claimed.id, State.UPLOADING, State.INTENT, at=self._clock.now(), detail={"proof": uploaded.proof}
-        )
-        work.state = State.INTENT
+        self._move(tx, work, State.INTENT, detail={"proof": uploaded.proof})
         return step
 
     async def _hold(self, work: _Work, reason: str, detail: dict[str, Any]) -> None:
@@ -352,23 +354,10 @@ class Delivering:
             return
 
         def settle(tx: Transaction) -> None:
-            columns: dict[str, Any] = {}
-            if work.claimed.kind == "hl7" and work.claimed.answer is None:
-                message = read(work.claimed.raw or b"", fallback_charset=self._settings.hl7.fallback_charset)
-                verdict = Verdict(AckCode.AA, "accepted, held for a person")
-                columns = {"answer": self._answers.build(message, verdict), "answer_code": AckCode.AA.value}
-            inbox.move(
-                tx,
-                work.claimed.id,
-                work.state,
-                State.HELD,
-                at=self._clock.now(),
-                reason=reason,
-                detail=detail,
-                **columns,
-            )
+            columns = self._answers.held(tx, work.claimed)
+            self._move(tx, work, State.HELD, reason=reason, detail=detail, **columns)
 
-        await self._store.write(settle)
+        await self._insist(work, settle)
 
 
 def _waiting(decision: Decision) -> tuple[str, float]:

@@ -1,7 +1,7 @@
 """Patients: identifiers with their authority, and what is known of a person."""
 
 import unicodedata
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,24 @@ class Demographics:
 class PatientUpdate:
     """What a message says of a patient: a value is set, `None` clears it, an absent key keeps what is there.
 
-    Keys are the field names of `Demographics`. HL7 v2.5.1 §2.5.3: `""` deletes, empty says nothing.
+    Keys of `said` are the field names of `Demographics`, keys of `visit` are number, class, location and status.
+    HL7 v2.5.1 §2.5.3: `""` deletes, empty says nothing.
     """
 
     identifier: Identifier
     said: dict[str, str | None]
+    visit: dict[str, str | None] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Of two identifiers the first goes, and the second stands for both; each with its place in the message."""
+
+    retired: Identifier
+    survivor: Identifier
+    retired_at: str = "MRG-1"
+    survivor_at: str = "PID-3"
 
 
 def folded(name: str) -> str:

@@ -69,12 +69,13 @@ class Problem:
 class OrderReply:
     """What became of one order of the message, in the order in which the orders stood.
 
-    `control` is ORC-1 of the response (HL7 table 0119): OK, UA. `reason` goes to ORC-16 where it is UA.
+    `control` is ORC-1 of the response (HL7 table 0119), `reason` goes to ORC-16, `status` to ORC-5.
     """
 
     control: str
     task_ids: tuple[int, ...] = ()
     reason: str = ""
+    status: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bridge.domain.patient import Demographics, folded
+from bridge.domain.patient import Demographics, Identifier, folded
 from bridge.domain.task import FieldTrace, Mapped, TaskRequest
 from bridge.mapping.matching import compare
 from bridge.mapping.patients import demographics
@@ -43,6 +43,12 @@ class _Draft:
             elif field not in _OF_THE_RECORDING or field not in self.fields:
                 self.fields[field] = value
                 self.traces[field] = traces.get(field, FieldTrace(field, value, "(order)", ""))
+
+    def follow(self, merged: Identifier | None) -> None:
+        """The identifier that counts since a merge."""
+        if merged is not None:
+            where = self.traces["patient_id"].where if "patient_id" in self.traces else ""
+            self.put("patient_id", merged.value, where, "merged into another identifier")
 
     def fill_gaps(self, patient: Demographics | None) -> None:
         """What the patient record knows besides. A record that contradicts what was sent fills nothing."""
@@ -88,9 +94,15 @@ class _Draft:
             self.traces[field] = FieldTrace(field, None, where, "left out", why)
 
 
-def compose_draft(order: Mapped, *, patient: Demographics | None, tags: tuple[str, ...]) -> Composed:
-    """A task without a recording: the order's fields, the patient record in their gaps."""
+def compose_draft(
+    order: Mapped, *, patient: Demographics | None, tags: tuple[str, ...], merged: Identifier | None = None
+) -> Composed:
+    """A task without a recording: the order's fields, the patient record in their gaps.
+
+    `merged` is the identifier that stands for the order's own since a merge.
+    """
     draft = _Draft(order)
+    draft.follow(merged)
     draft.fill_gaps(patient)
     draft.tag(tags)
     return draft.request()
@@ -105,6 +117,7 @@ def compose_recording(
     draft_task_id: int | None,
     upload_id: str,
     auto_complete: bool,
+    merged: Identifier | None = None,
 ) -> Composed:
     """A recording's task. The order speaks before the object, since the match has shown that they agree; the object
     speaks for its start, zone and device; the patient record fills what both leave out.
@@ -116,6 +129,7 @@ def compose_recording(
     draft = _Draft(recording)
     if order is not None:
         draft.lay_over(order)
+    draft.follow(merged)
     draft.fill_gaps(patient)
     draft.tag((*tags, *((f"draft={draft_task_id}",) if draft_task_id is not None else ())))
     draft.put("upload_id", upload_id, "(bridge)", "the upload of the recording")

@@ -20,10 +20,11 @@ class Choice:
     identifier: Identifier
     where: str
     why: str
+    kind: str = ""  # CX.5
 
 
-def ranked(source: Source, mine: Part, now: datetime) -> tuple[list[Choice], list[str]]:
-    """PID's identifiers, best first, and the places of those that are not valid now.
+def ranked(source: Source, mine: Part, now: datetime, chain_of: tuple[str, ...] = ()) -> tuple[list[Choice], list[str]]:
+    """PID's identifiers, or those of `chain_of`, best first, and the places of those that are not valid now.
 
     A configured authority decides (CX.4, namespace or OID), then the chain of fields, then the type code (CX.5), then
     the order in the message. Check digits are never appended, leading zeros are kept.
@@ -31,7 +32,7 @@ def ranked(source: Source, mine: Part, now: datetime) -> tuple[list[Choice], lis
     rows: list[tuple[tuple[int, int, int, int], Choice]] = []
     invalid: list[str] = []
     last_resort = ("PID-18",) if mine.patient.account_number else ()
-    for chain, text in enumerate((*mine.fields.patient_id.hl7, *last_resort)):
+    for chain, text in enumerate(chain_of or (*mine.fields.patient_id.hl7, *last_resort)):
         for index, (field, found, chained) in enumerate(fields_at(source, (text,))):
             value = part(source, field, "1") if found.where == field else found.value
             value = next(chained.applied(value), "")
@@ -50,7 +51,9 @@ def ranked(source: Source, mine: Part, now: datetime) -> tuple[list[Choice], lis
                 why = "the site's authority"
             else:
                 why = f"type {kind.upper()}" if by_type < len(types) else "the first"
-            choice = Choice(Identifier(value, namespace or universal), place, f"patient identifier: {why}")
+            choice = Choice(
+                Identifier(value, namespace or universal), place, f"patient identifier: {why}", kind.upper()
+            )
             rows.append(((by_authority, chain, by_type, index), choice))
     rows.sort(key=lambda row: row[0])
     return [choice for _, choice in rows], invalid

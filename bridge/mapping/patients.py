@@ -15,6 +15,7 @@ from bridge.mapping.trail import Trail
 
 __all__ = ["demographics", "patient_identifiers", "patient_update", "person_from_dicom", "person_from_hl7"]
 
+UNKNOWN_CODE = "a code that the gender table does not have; left out"
 EARLIEST_BIRTH = date(1890, 1, 1)
 _KNOWN = {
     "patient_last_name": "last_name",
@@ -79,7 +80,7 @@ def _gender(source: Source, mine: Part, rule: FieldRule, chain: tuple[str, ...],
     if word:
         trail.put("patient_gender", word, found.where, "gender table")
     elif word is None:
-        trail.warn(f"{found.where}: a code that the gender table does not have; left out")
+        trail.warn(f"{found.where}: {UNKNOWN_CODE}")
 
 
 def _birth_date(source: Source, rule: FieldRule, chain: tuple[str, ...], trail: Trail, *, latest: date) -> None:
@@ -97,7 +98,7 @@ def _birth_date(source: Source, rule: FieldRule, chain: tuple[str, ...], trail: 
 
 
 def patient_update(source: Source, rules: Rules, *, now: datetime | None = None) -> PatientUpdate | None:
-    """What an ADT says of a patient; None where it has no usable identifier.
+    """What an ADT says of a patient and his visit; None where it has no usable identifier.
 
     A field that is absent is kept, HL7's null clears it, and a value that cannot be read is as if not said.
     """
@@ -109,7 +110,17 @@ def patient_update(source: Source, rules: Rules, *, now: datetime | None = None)
     for address, ours in _clearing(source, mine):
         if ours not in said and is_null(source, address):
             said[ours] = None
-    return PatientUpdate(identifier, said)
+    return PatientUpdate(identifier, said, _visit(source), tuple(trail.warnings))
+
+
+def _visit(source: Source) -> dict[str, str | None]:
+    """What PV1 says of the visit: number, class and location; null clears."""
+    said: dict[str, str | None] = {}
+    for name, address in (("number", "PV1-19.1"), ("class", "PV1-2.1"), ("location", "PV1-3.1")):
+        found = next(iter(source.find(address)), None)
+        if found is not None:
+            said[name] = None if found.null else found.value
+    return said
 
 
 def _clearing(source: Source, mine: Part) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from pynetdicom import AE, _config, evt
 
 from bridge.errors import CannotListen
 from bridge.formats.dicom.reader import ECG_SOP_CLASSES
-from bridge.receive.intake import DicomIntake, Status
+from bridge.receive.dicom_intake import DicomIntake, Status
 from bridge.settings import DicomSettings, host_port
 
 log = structlog.get_logger()

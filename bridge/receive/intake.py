@@ -1,54 +1,46 @@
 """Keep first, understand later: what arrives is on stable storage before a positive answer goes out.
 
-The return value is the answer, in the form of its protocol; MLLP and DICOM only carry it.
+The return value is the answer; MLLP only carries it.
 """
 
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import structlog
 
 from bridge.clock import Clock
+from bridge.domain.admission import EVENTS
+from bridge.domain.codes import judged
 from bridge.domain.states import State
 from bridge.domain.verdict import AckCode, Condition, Problem, Verdict
-from bridge.errors import BadInput, CannotScale, CommitUnknown, StoreError, StoreFull
-from bridge.formats.dicom.reader import ECG_SOP_CLASSES, check_identity, read_object, require_scalable
+from bridge.errors import BadInput, CommitUnknown, StoreError
 from bridge.formats.hl7 import answer, batch
+from bridge.formats.hl7.modes import ACCEPT_CODE, Mode, mode_of, wanted
 from bridge.formats.hl7.reader import Header, Message, read, read_header
 from bridge.receive.replies import Replies
-from bridge.settings import Hl7Settings
-from bridge.store import inbox
+from bridge.settings import AnswerCodes, ListenerSettings
+from bridge.store import inbox, outbound
 from bridge.store.payloads import Payloads
 from bridge.store.port import Store, Transaction
 
 log = structlog.get_logger()
 
 ORDERS = frozenset({("ORM", "O01"), ("OMG", "O19"), ("OMI", "O23")})
-ADMISSIONS = frozenset({("ADT", event) for event in ("A01", "A04", "A05", "A08", "A28", "A31")})
-HANDLED = ORDERS | ADMISSIONS
+HANDLED = ORDERS | {("ADT", event) for event in EVENTS}
 PENDING = "accepted, task pending"
-
-
-class Status(IntEnum):
-    """C-STORE statuses that we give (PS3.4 B.2.3)."""
-
-    SUCCESS = 0x0000
-    OUT_OF_RESOURCES = 0xA700
-    DOES_NOT_MATCH = 0xA900
-    CANNOT_UNDERSTAND = 0xC000
+UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Bytes of one HL7 message or batch, and who brought them."""
+    """Bytes of one HL7 message or batch, who brought them, and what was tolerated in their framing."""
 
     body: bytes
     peer: str
     listener: str = "hl7"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +51,23 @@ class Answer:
     close: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A message with a header, and what counts for its sender."""
+
+    envelope: Envelope
+    header: Header
+    message: Message | Header
+    rules: ListenerSettings
+    mode: Mode
+
+
 class Hl7Intake:
     """Takes HL7 messages of one listener into custody and waits for their answers."""
 
-    def __init__(self, store: Store, payloads: Payloads, replies: Replies, clock: Clock, settings: Hl7Settings) -> None:
+    def __init__(
+        self, store: Store, payloads: Payloads, replies: Replies, clock: Clock, settings: ListenerSettings
+    ) -> None:
         self._store = store
         self._payloads = payloads
         self._replies = replies
@@ -76,7 +81,9 @@ class Hl7Intake:
         whole = batch.split(envelope.body)
         answers: list[bytes] = []
         for body in whole.messages:
-            one = await self._accept_message(Envelope(body, envelope.peer, envelope.listener))
+            one = await self._accept_message(
+                Envelope(body, envelope.peer, envelope.listener, (*envelope.notes, *whole.notes))
+            )
             if one.close and one.body is None:
                 return one
             if one.body is not None:
@@ -95,74 +102,125 @@ class Hl7Intake:
             header = read_header(envelope.body)
         except BadInput as problem:
             return await self._refuse_unreadable(envelope, problem)
+        rules = self._settings.of_sender(_sender(header))
+        mode = mode_of(header, rules.ack_mode, return_address=bool(rules.return_address))
+        arrived = _Arrived(envelope, header, header, rules, mode)
         try:
-            message: Message | Header = read(envelope.body, fallback_charset=self._settings.fallback_charset)
+            message = read(envelope.body, fallback_charset=rules.fallback_charset)
         except BadInput as problem:
-            refusal = Verdict(AckCode.AR, str(problem), (), (_problem(problem),))
-            return await self._refuse(envelope, header, header, refusal)
-        if isinstance(message, Message) and any(s.name == "MSA" for s in message.segments):
+            return await self._refuse(arrived, Verdict(AckCode.AR, str(problem), (), (_problem(problem),)))
+        arrived = replace(arrived, message=message)
+        if any(s.name == "MSA" for s in message.segments):
             await self._note_acknowledgement(envelope, header)
             return Answer()
-        refused = unsupported(message, self._settings)
+        refused = unsupported(message, rules)
         if refused is not None:
-            return await self._refuse(envelope, header, message, refused)
-        return await self._keep(envelope, header, message)
+            return await self._refuse(arrived, refused)
+        return await self._keep(arrived)
 
-    async def _keep(self, envelope: Envelope, header: Header, message: Message | Header) -> Answer:
-        deadline = self._clock.monotonic() + self._settings.reply_budget
-        arrival = self._arrival(envelope, header)
+    async def _keep(self, arrived: _Arrived) -> Answer:
+        rules, mode = arrived.rules, arrived.mode
+        deadline = self._clock.monotonic() + rules.reply_budget
         if self._payloads.free() < 0:
-            return self._cannot_take(message, "no room")
+            return self._cannot_take(arrived, "no room")
+        arrival = self._arrival(arrived.envelope, arrived.header)
         ticket = self._replies.ticket()
+        accepted = self._accept_answer(arrived)
         try:
-            kept = await self._store.write(lambda tx: self._custody(tx, arrival, ticket))
+            kept = await self._store.write(lambda tx: self._custody(tx, arrival, ticket, accepted))
         except CommitUnknown:
+            self._replies.forget(ticket)
             return Answer(close=True)  # A3: say nothing, the resend is absorbed
         except StoreError as problem:
-            log.warning("message.refused", reason=type(problem).__name__, listener=envelope.listener)
-            return self._cannot_take(message, "the store cannot take it now")
+            self._replies.forget(ticket)
+            log.warning("message.refused", reason=type(problem).__name__, listener=arrived.envelope.listener)
+            return self._cannot_take(arrived, "the store cannot take it now")
         try:
-            if kept.answer is not None:
+            if mode.apart:
                 return Answer(kept.answer)
+            if kept.answer is not None:
+                return self._by_condition(arrived, kept.answer, kept.answer_code)
             ready = await self._replies.wait(ticket, deadline - self._clock.monotonic())
             if ready is not None:
-                return Answer(ready)
-            return await self._answer_late(kept.id, message)
+                return self._by_condition(arrived, ready, _code_in(ready))
+            return await self._answer_late(kept.id, arrived)
         except (StoreError, CommitUnknown):
             return Answer(close=True)  # kept, but its answer is not: the resend gets it
         finally:
             self._replies.forget(ticket)
 
-    async def _answer_late(self, message_id: int, message: Message | Header) -> Answer:
-        """The task is not there in time: accepted, and the ids follow; or silence until the resend (§3.5)."""
-        if self._settings.reply_late == "hold":
-            return Answer(close=True)
-        pending = self._build(message, Verdict(AckCode.AA, PENDING))
-        stands = await self._store.write(lambda tx: inbox.answer_once(tx, message_id, pending, AckCode.AA.value))
-        return Answer(stands)
+    def _accept_answer(self, arrived: _Arrived) -> bytes | None:
+        """The CA of enhanced mode, stored with the message: a resend gets the very same (A5)."""
+        mode = arrived.mode
+        if not mode.apart:
+            return None
+        if mode.accept == "NE" and mode.application == "NE":
+            log.warning("answer.none_asked", listener=arrived.envelope.listener)
+        return self._build(arrived, Verdict(AckCode.CA)) if wanted(mode.accept, AckCode.CA) else None
 
-    def _custody(self, tx: Transaction, arrival: inbox.Arrival, ticket: int) -> inbox.Kept:
-        kept = inbox.keep(tx, arrival)
+    @staticmethod
+    def _by_condition(arrived: _Arrived, body: bytes, code: str) -> Answer:
+        """The answer, unless MSH-16 asks for it in other cases only."""
+        known = AckCode(code) if code in list(AckCode) else AckCode.AA
+        return Answer(body if wanted(arrived.mode.application, known) else None)
+
+    async def _answer_late(self, message_id: int, arrived: _Arrived) -> Answer:
+        """The task is not there in time: accepted, and the ids follow; or silence until the resend (§3.5)."""
+        if arrived.rules.reply_late == "hold":
+            return Answer(close=True)
+        pending = self._build(arrived, Verdict(AckCode.AA, PENDING))
+        stands = await self._store.write(lambda tx: inbox.answer_once(tx, message_id, pending, AckCode.AA.value))
+        return self._by_condition(arrived, stands, _code_in(stands))
+
+    def _custody(self, tx: Transaction, arrival: inbox.Arrival, ticket: int, accepted: bytes | None) -> inbox.Kept:
+        code = AckCode.CA.value if accepted is not None else ""
+        kept = inbox.keep(tx, arrival, answer=accepted, answer_code=code)
         self._replies.expect(tx, ticket, kept)
         if not kept.known and arrival.control_id and inbox.same_control_id(tx.conn, arrival, kept.id):
             inbox.record(tx, kept.id, kept.state, at=arrival.received_at, reason="control_id_reuse")
         return kept
 
-    async def _refuse(self, envelope: Envelope, header: Header, message: Message | Header, verdict: Verdict) -> Answer:
-        """Say no, and keep the message to be looked at; it never becomes a task."""
-        arrival = self._arrival(envelope, header)
-        body = self._build(message, verdict)
+    async def _refuse(self, arrived: _Arrived, verdict: Verdict) -> Answer:
+        """Say no, and keep the message to be looked at; it never becomes a task. A site may want a yes: passed over."""
+        envelope = arrived.envelope
+        arrival = self._arrival(envelope, arrived.header)
         reason = verdict.problems[0].condition.name.lower()
+        if verdict.code is AckCode.AA:
+            state, reason = State.FILTERED, "ignored"
+        else:
+            state = State.REJECTED
+        mode = arrived.mode
+        told = replace(verdict, code=ACCEPT_CODE[verdict.code]) if mode.apart else verdict
+        body = self._build(arrived, told)
+        said = wanted(mode.accept if mode.apart else mode.application, told.code)
+
+        def keep(tx: Transaction) -> inbox.Kept:
+            kept = inbox.keep(tx, arrival, state=state, reason=reason, answer=body, answer_code=told.code.value)
+            if mode.apart and not said and not kept.known and wanted(mode.application, verdict.code):
+                self._send_apart(tx, kept.id, arrived, verdict)
+            return kept
+
         try:
-            kept = await self._store.write(
-                lambda tx: inbox.keep(
-                    tx, arrival, state=State.REJECTED, reason=reason, answer=body, answer_code=verdict.code.value
-                )
-            )
+            kept = await self._store.write(keep)
         except (StoreError, CommitUnknown):
-            return Answer(body)  # a refusal promises nothing
+            return Answer(body if said else None)  # a refusal promises nothing
         log.info("message.refused", message=kept.id, reason=reason, listener=envelope.listener)
-        return Answer(kept.answer or body)
+        return Answer((kept.answer or body) if said else None)
+
+    def _send_apart(self, tx: Transaction, message_id: int, arrived: _Arrived, verdict: Verdict) -> None:
+        """A refusal of a sender that wants no accept answer, but an application answer at his own address."""
+        control_id = self._control_id()
+        outbound.add(
+            tx,
+            message_id=message_id,
+            kind="application_answer",
+            listener=arrived.envelope.listener,
+            address=arrived.rules.return_address,
+            order_key=None,
+            control_id=control_id,
+            body=self._build(arrived, verdict, control_id),
+            at=self._clock.now(),
+        )
 
     async def _refuse_unreadable(self, envelope: Envelope, problem: BadInput) -> Answer:
         body = answer.build_without_header(str(problem), control_id=self._control_id(), now=self._clock.now())
@@ -176,16 +234,17 @@ class Hl7Intake:
             identity=None,
             digest=hashlib.sha256(envelope.body).hexdigest(),
             raw=envelope.body,
+            notes=envelope.notes,
         )
         try:
             kept = await self._store.write(
                 lambda tx: inbox.keep(
-                    tx, arrival, state=State.REJECTED, reason="unreadable", answer=body, answer_code="AR"
+                    tx, arrival, state=State.REJECTED, reason=UNREADABLE, answer=body, answer_code="AR"
                 )
             )
         except (StoreError, CommitUnknown):
             return Answer(body)
-        log.info("message.refused", message=kept.id, reason="unreadable", listener=envelope.listener)
+        log.info("message.refused", message=kept.id, reason=UNREADABLE, listener=envelope.listener)
         return Answer(body)
 
     async def _note_acknowledgement(self, envelope: Envelope, header: Header) -> None:
@@ -196,21 +255,25 @@ class Hl7Intake:
         except (StoreError, CommitUnknown):
             log.warning("acknowledgement.not_noted", listener=envelope.listener)
 
-    def _cannot_take(self, message: Message | Header, text: str) -> Answer:
+    def _cannot_take(self, arrived: _Arrived, text: str) -> Answer:
         problem = Problem(Condition.APPLICATION_INTERNAL_ERROR, text)
-        return Answer(self._build(message, Verdict(AckCode.AR, text, (), (problem,))))
+        code = AckCode(arrived.rules.codes.not_kept)
+        if arrived.mode.apart:
+            code = AckCode.CE  # nothing is kept, so no application answer can follow
+        said = wanted(arrived.mode.accept if arrived.mode.apart else arrived.mode.application, code)
+        return Answer(self._build(arrived, Verdict(code, text, (), (problem,))) if said else None)
 
-    def _build(self, message: Message | Header, verdict: Verdict) -> bytes:
+    def _build(self, arrived: _Arrived, verdict: Verdict, control_id: str = "") -> bytes:
         return answer.build(
-            message,
+            arrived.message,
             verdict,
-            control_id=self._control_id(),
+            control_id=control_id or self._control_id(),
             now=self._clock.now(),
-            order_response=self._settings.order_response,
+            order_response=arrived.rules.order_response,
         )
 
     def _arrival(self, envelope: Envelope, header: Header) -> inbox.Arrival:
-        sender = f"{header.sending_application}|{header.sending_facility}"
+        sender = _sender(header)
         digest = _content_digest(envelope.body, header)
         identity = None
         if header.control_id:
@@ -226,6 +289,7 @@ class Hl7Intake:
             identity=identity,
             digest=digest,
             raw=envelope.body,
+            notes=envelope.notes,
         )
 
     @staticmethod
@@ -233,89 +297,35 @@ class Hl7Intake:
         return f"CB{secrets.token_hex(8).upper()}"
 
 
-class DicomIntake:
-    """Takes spooled DICOM objects into custody. Called from the association's thread."""
-
-    def __init__(self, store: Store, payloads: Payloads, clock: Clock) -> None:
-        self._store = store
-        self._payloads = payloads
-        self._clock = clock
-
-    def has_room(self) -> bool:
-        """Whether new objects can be taken; below the watermark associations are refused."""
-        return self._payloads.free() >= 0
-
-    def accept(
-        self, spooled: Path, *, sop_class_uid: str, sop_instance_uid: str, calling_ae: str, peer: str
-    ) -> Status | None:
-        """Keep one object; the C-STORE status, None where nothing may be said (A3)."""
-        state, reason, status = self._checked(spooled, sop_class_uid, sop_instance_uid)
-        try:
-            name, digest = self._payloads.take(spooled)
-        except StoreFull:
-            return Status.OUT_OF_RESOURCES
-        except StoreError as problem:
-            log.error("object.not_kept", error=str(problem))
-            return Status.OUT_OF_RESOURCES
-        refused = state is State.REJECTED
-        arrival = inbox.Arrival(
-            kind="dicom",
-            type=ECG_SOP_CLASSES.get(sop_class_uid, sop_class_uid),
-            received_at=self._clock.now(),
-            listener="dicom",
-            peer=peer,
-            sender=calling_ae,
-            sop_instance_uid=sop_instance_uid,
-            identity=f"{'refused' if refused else 'sop'}:{sop_instance_uid}:{digest}",
-            digest=digest,
-            payload=name,
-            size=self._payloads.path(name).stat().st_size,
-        )
-
-        def work(tx: Transaction) -> inbox.Kept:
-            conflict = not refused and inbox.uid_conflict(tx.conn, arrival)
-            own = (State.HELD, "uid_conflict") if conflict else (state, reason)
-            code = f"{status:04X}"
-            return inbox.keep(tx, arrival, state=own[0], reason=own[1], answer=b"", answer_code=code)
-
-        try:
-            kept = self._store.write_from_thread(work)
-        except CommitUnknown:
-            return None
-        except StoreError:
-            return Status.OUT_OF_RESOURCES
-        log.info("object.kept", message=kept.id, known=kept.known, state=str(kept.state), reason=reason)
-        return status
-
-    @staticmethod
-    def _checked(spooled: Path, sop_class_uid: str, sop_instance_uid: str) -> tuple[State, str, Status]:
-        """The bounded structural check before the answer (A2, F5)."""
-        try:
-            found = read_object(spooled)
-            check_identity(found, sop_class_uid, sop_instance_uid)
-        except BadInput as problem:
-            status = Status.DOES_NOT_MATCH if problem.code == Status.DOES_NOT_MATCH else Status.CANNOT_UNDERSTAND
-            return State.REJECTED, "corrupt" if status is Status.CANNOT_UNDERSTAND else "not_what_it_says", status
-        try:
-            require_scalable(found.recording.rhythm())
-        except CannotScale:
-            return State.HELD, "cannot_scale", Status.SUCCESS
-        return State.RECEIVED, "", Status.SUCCESS
-
-
-def unsupported(message: Message | Header, settings: Hl7Settings) -> Verdict | None:
-    """The refusals that type, trigger and processing id decide (HL7 v2.5.1 §2.9.2)."""
-    header = message.header if isinstance(message, Message) else message
+def unsupported(message: Message, rules: ListenerSettings) -> Verdict | None:
+    """The refusal that type, trigger and processing id decide (HL7 v2.5.1 §2.9.2), with the code of the listener."""
+    header = message.header
     if (header.type, message.trigger) not in HANDLED:
         known = {t for t, _ in HANDLED}
         condition = Condition.UNSUPPORTED_EVENT_CODE if header.type in known else Condition.UNSUPPORTED_MESSAGE_TYPE
-        text = "taken here: ORM O01, OMG O19, OMI O23, ADT A01 A04 A05 A08 A28 A31"
+        text = "taken here: ORM O01, OMG O19, OMI O23, and ADT; its events are in the interface description"
         where = "MSH-9.2" if header.type in known else "MSH-9.1"
-        return Verdict(AckCode.AR, text, (), (Problem(condition, text, where),))
-    if header.processing_id not in settings.processing_ids:
-        text = f"this listener takes processing id {', '.join(settings.processing_ids)}"
-        return Verdict(AckCode.AR, text, (), (Problem(Condition.UNSUPPORTED_PROCESSING_ID, text, "MSH-11"),))
+        return _told(Problem(condition, text, where), rules.codes)
+    if header.processing_id not in rules.processing_ids:
+        text = f"this listener takes processing id {', '.join(rules.processing_ids)}"
+        return _told(Problem(Condition.UNSUPPORTED_PROCESSING_ID, text, "MSH-11"), rules.codes)
     return None
+
+
+def _told(problem: Problem, codes: AnswerCodes) -> Verdict:
+    code, problems = judged((problem,), codes)
+    text = problem.text if code is not AckCode.AA else "not processed: this event is passed over here"
+    return Verdict(code, text, (), problems)
+
+
+def _sender(header: Header) -> str:
+    return f"{header.sending_application}|{header.sending_facility}"
+
+
+def _code_in(answer_bytes: bytes) -> str:
+    """MSA-1 of an answer of ours: the segment behind MSH."""
+    _, _, msa = answer_bytes.partition(b"\rMSA")
+    return msa[1:3].decode("ascii", "replace")
 
 
 def _problem(problem: BadInput) -> Problem:

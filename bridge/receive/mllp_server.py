@@ -8,10 +8,11 @@ from typing import Any
 
 import structlog
 
+from bridge.clock import Clock
 from bridge.errors import CannotListen
 from bridge.formats.hl7.mllp import Frame, FrameDecoder, Garbage, TooLong, encode
 from bridge.receive.intake import Answer, Envelope, Hl7Intake
-from bridge.settings import Hl7Settings, TlsSettings, host_port
+from bridge.settings import ListenerSettings, TlsSettings, host_port
 
 log = structlog.get_logger()
 _CHUNK = 1 << 16
@@ -20,7 +21,9 @@ _CHUNK = 1 << 16
 class MllpServer:
     """One listener. Pipelined messages are taken into custody in order and answered in order."""
 
-    def __init__(self, intake: Hl7Intake, settings: Hl7Settings) -> None:
+    def __init__(
+        self, intake: Hl7Intake, settings: ListenerSettings, *, name: str = "hl7", clock: Clock | None = None
+    ) -> None:
         self._intake = intake
         self._settings = settings
         self._server: asyncio.Server | None = None
@@ -73,7 +76,7 @@ class _Connection:
     def __init__(
         self,
         intake: Hl7Intake,
-        settings: Hl7Settings,
+        settings: ListenerSettings,
         draining: asyncio.Event,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,

@@ -1,22 +1,19 @@
-"""The patient record and the order book."""
+"""The order book: orders by their numbers, where they stand, and the recordings that name them."""
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from bridge.domain.patient import Demographics, Identifier, PatientUpdate
+from bridge.domain.order import Standing
+from bridge.domain.patient import Identifier
 from bridge.domain.task import FieldTrace, Mapped, NumberKind, OrderNumber
 from bridge.store.port import Transaction
-from bridge.store.schema import clinical_order, insert_new, number, patient, task
+from bridge.store.schema import clinical_order, insert_new, millis, number, task
 
-_PATIENT_UPDATE = patient.update().where(
-    patient.c.value == sa.bindparam("own_value"), patient.c.authority == sa.bindparam("own_authority")
-)
-_PATIENTS = sa.select(patient).where(patient.c.value == sa.bindparam("own_value"))
-_PATIENT = _PATIENTS.where(patient.c.authority == sa.bindparam("own_authority"))
 _ORDER = sa.select(clinical_order).where(
     clinical_order.c.number == sa.bindparam("own_number"), clinical_order.c.authority == sa.bindparam("own_authority")
 )
@@ -46,7 +43,16 @@ _DRAFT = (
     .order_by(task.c.generation.desc(), task.c.id.desc())
     .limit(1)
 )
+_TASKS_OF = sa.select(task).where(task.c.order_id == sa.bindparam("own_order")).order_by(task.c.id)
+_OF_TASK = (
+    sa.select(clinical_order)
+    .join(task, task.c.order_id == clinical_order.c.id)
+    .where(task.c.task_ids == sa.bindparam("own_ids"))
+    .limit(1)
+)
+_SET = clinical_order.update().where(clinical_order.c.id == sa.bindparam("own_id"))
 _ADD_NUMBERS = number.insert()
+_MADE = frozenset({"CREATED", "IN_DOUBT", "INTENT"})
 
 
 def mapped_to_json(mapped: Mapped) -> dict[str, Any]:
@@ -75,56 +81,11 @@ class BookedOrder:
     digest: str
     patient: Identifier
     mapped: Mapped
-
-
-def update_patient(tx: Transaction, update: PatientUpdate, message_id: int) -> None:
-    """Bring the record to what an ADT says: a value is set, null clears it, silence keeps it."""
-    said = {key: value or "" for key, value in update.said.items()}
-    row = {
-        "value": update.identifier.value,
-        "authority": update.identifier.authority,
-        "message_id": message_id,
-    }
-    changed = tx.conn.execute(
-        _PATIENT_UPDATE,
-        {
-            "own_value": update.identifier.value,
-            "own_authority": update.identifier.authority,
-            "message_id": message_id,
-            **said,
-        },
-    )
-    if changed.rowcount == 0:
-        tx.conn.execute(patient.insert(), {**{f.name: "" for f in fields(Demographics)}, **row, **said})
-
-
-def fill_patient(tx: Transaction, identifier: Identifier, known: Demographics, message_id: int) -> None:
-    """Open a record from an order where there is none, or fill its gaps: ADT is the authority, an order is not."""
-    asked = {"own_value": identifier.value, "own_authority": identifier.authority}
-    found = tx.conn.execute(_PATIENT, asked).first()
-    if found is None:
-        tx.conn.execute(
-            patient.insert(),
-            {
-                "value": identifier.value,
-                "authority": identifier.authority,
-                "message_id": message_id,
-                **asdict(known),
-            },
-        )
-        return
-    gaps = {key: value for key, value in asdict(known).items() if value and not getattr(found, key)}
-    if gaps:
-        tx.conn.execute(patient.update().where(patient.c.id == found.id), gaps)
-
-
-def find_patient(conn: sa.Connection, identifier: Identifier, *, site_authority: str) -> Demographics | None:
-    """The record of this patient; None where there is none, or where more than one could be meant."""
-    rows = conn.execute(_PATIENTS, {"own_value": identifier.value}).all()
-    own = [r for r in rows if Identifier(r.value, r.authority).agrees(identifier, site_authority=site_authority)]
-    if len(own) != 1:
-        return None
-    return Demographics(**{f.name: getattr(own[0], f.name) for f in fields(Demographics)})
+    number: OrderNumber
+    standing: Standing
+    changed_digest: str
+    ordered: bool  # false until the order itself has come: a change or a cancel came first
+    sent_at: int | None  # stored milliseconds
 
 
 def add_numbers(tx: Transaction, role: str, message_id: int, position: int, numbers: Iterable[OrderNumber]) -> None:
@@ -153,8 +114,12 @@ def book_order(
     patient_id: Identifier,
     mapped: Mapped,
     digest: str,
-) -> None:
-    """Enter an order, unless its number is in the book already: the first entry stands (F32)."""
+    standing: Standing = Standing.ACTIVE,
+    ordered: bool = True,
+    sent_at: datetime | None = None,
+    visit: str = "",
+) -> bool:
+    """Enter an order, unless its number is in the book already: the first entry stands (F32). True: it is entered."""
     row = tx.conn.execute(
         insert_new(tx.conn.dialect.name, clinical_order, "id"),
         {
@@ -166,10 +131,16 @@ def book_order(
             "patient_authority": patient_id.authority,
             "mapped": json.dumps(mapped_to_json(mapped), ensure_ascii=False),
             "digest": digest,
+            "changed_digest": "",
+            "standing": standing,
+            "ordered": ordered,
+            "sent_at": millis(sent_at) if sent_at else None,
+            "visit": visit,
         },
     ).first()
     if row is not None:
         add_numbers(tx, "order", message_id, position, mapped.numbers)
+    return row is not None
 
 
 def _booked(row: Any) -> BookedOrder:
@@ -180,6 +151,11 @@ def _booked(row: Any) -> BookedOrder:
         digest=row.digest,
         patient=Identifier(row.patient_value, row.patient_authority),
         mapped=mapped_from_json(json.loads(row.mapped)),
+        number=OrderNumber(row.number, NumberKind.PLACER, row.authority),
+        standing=Standing(row.standing),
+        changed_digest=row.changed_digest,
+        ordered=row.ordered,
+        sent_at=row.sent_at,
     )
 
 
@@ -189,17 +165,105 @@ def order_by_number(conn: sa.Connection, own_number: OrderNumber) -> BookedOrder
     return _booked(row) if row else None
 
 
-def replace_order(tx: Transaction, order_id: int, message_id: int, position: int, mapped: Mapped, digest: str) -> None:
-    """An order whose first sending was refused is ordered anew: what counts is the new message."""
+def order_by_task(conn: sa.Connection, task_id: str) -> BookedOrder | None:
+    """The order whose draft or recording has this task id: our own filler number."""
+    row = conn.execute(_OF_TASK, {"own_ids": task_id}).first()
+    return _booked(row) if row else None
+
+
+def order_of_task(conn: sa.Connection, task_row: int) -> BookedOrder | None:
+    """The order that a task row belongs to."""
+    query = sa.select(clinical_order).join(task, task.c.order_id == clinical_order.c.id).where(task.c.id == task_row)
+    row = conn.execute(query).first()
+    return _booked(row) if row else None
+
+
+def replace_order(
+    tx: Transaction,
+    order_id: int,
+    message_id: int,
+    position: int,
+    mapped: Mapped,
+    digest: str,
+    *,
+    patient_id: Identifier,
+) -> None:
+    """An order that never came to a task is ordered anew: what counts is the new message."""
     tx.conn.execute(
-        clinical_order.update().where(clinical_order.c.id == order_id),
+        _SET,
         {
+            "own_id": order_id,
             "message_id": message_id,
             "position": position,
             "mapped": json.dumps(mapped_to_json(mapped), ensure_ascii=False),
             "digest": digest,
+            "changed_digest": "",
+            "standing": Standing.ACTIVE,
+            "ordered": True,
+            "patient_value": patient_id.value,
+            "patient_authority": patient_id.authority,
         },
     )
+    add_numbers(tx, "order", message_id, position, mapped.numbers)
+
+
+def change_order(tx: Transaction, order: BookedOrder, mapped: Mapped, digest: str, *, sent_at: datetime | None) -> None:
+    """What was ordered has changed: everything that is not sent yet goes out as it stands now."""
+    tx.conn.execute(
+        _SET,
+        {
+            "own_id": order.id,
+            "mapped": json.dumps(mapped_to_json(mapped), ensure_ascii=False),
+            "changed_digest": digest,
+            "sent_at": millis(sent_at) if sent_at else order.sent_at,
+        },
+    )
+    known = {(n.value, n.kind, n.authority) for n in order.mapped.numbers}
+    more = [n for n in mapped.numbers if (n.value, n.kind, n.authority) not in known]
+    add_numbers(tx, "order", order.message_id, order.position, more)
+
+
+def stand(tx: Transaction, order_id: int, standing: Standing, **columns: Any) -> None:
+    """The order stands otherwise from now on."""
+    tx.conn.execute(_SET, {"own_id": order_id, "standing": standing, **columns})
+
+
+def link_replaced(tx: Transaction, message_id: int, order_id: int) -> None:
+    """The orders that this message replaced name the one that came in their place."""
+    tx.conn.execute(
+        clinical_order.update()
+        .where(
+            clinical_order.c.withdrawn_by == message_id,
+            clinical_order.c.standing == Standing.REPLACED,
+            clinical_order.c.replaced_by.is_(None),
+        )
+        .values(replaced_by=order_id)
+    )
+
+
+def orders_of_visit(conn: sa.Connection, patient_value: str, visit: str) -> list[BookedOrder]:
+    """The orders of a patient's visit that stand."""
+    query = sa.select(clinical_order).where(
+        clinical_order.c.patient_value == patient_value,
+        clinical_order.c.visit == visit,
+        clinical_order.c.standing.in_([Standing.ACTIVE, Standing.ON_HOLD]),
+    )
+    return [_booked(row) for row in conn.execute(query.order_by(clinical_order.c.id)).all()]
+
+
+def rename_visit(tx: Transaction, patient_value: str, old: str, new: str) -> None:
+    """Orders of a visit whose number changed."""
+    tx.conn.execute(
+        clinical_order.update()
+        .where(clinical_order.c.patient_value == patient_value, clinical_order.c.visit == old)
+        .values(visit=new)
+    )
+
+
+def under_way(conn: sa.Connection, order_id: int) -> list[Any]:
+    """The task rows of an order that may have been sent: what a change cannot reach any more."""
+    rows = conn.execute(_TASKS_OF, {"own_order": order_id}).all()
+    return [r for r in rows if r.state in _MADE or (r.state == "RETRY" and r.sent)]
 
 
 def orders_with(conn: sa.Connection, values: Iterable[str]) -> list[BookedOrder]:

@@ -30,6 +30,7 @@ class Arrival:
     raw: bytes | None = None
     payload: str | None = None
     size: int = 0
+    notes: tuple[str, ...] = ()  # what was tolerated
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ def keep(
     if row is None:
         found = tx.conn.execute(_KNOWN, {"identity": arrival.identity}).one()
         return Kept(found.id, True, State(found.state), found.answer, found.answer_code)
-    record(tx, row.id, state, at=arrival.received_at, reason=reason)
+    detail = {"notes": list(arrival.notes)} if arrival.notes else None
+    record(tx, row.id, state, at=arrival.received_at, reason=reason, detail=detail)
     if state is State.RECEIVED:
         tx.notify("received", row.id)
     return Kept(row.id, False, state, answer, answer_code)
@@ -194,3 +196,29 @@ def answer_once(tx: Transaction, message_id: int, answer: bytes, code: str) -> b
         return answer
     stands = tx.conn.execute(sa.select(message.c.answer).where(message.c.id == message_id)).scalar_one()
     return bytes(stands)
+
+
+_ANSWER_CODE = sa.select(message.c.answer_code).where(message.c.id == sa.bindparam("which"))
+
+
+def answer_code_of(conn: sa.Connection, message_id: int) -> str:
+    """MSA-1 of the answer that is stored; empty where none is."""
+    return str(conn.execute(_ANSWER_CODE, {"which": message_id}).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A message as it was received, and by which way."""
+
+    kind: str
+    listener: str
+    sender: str
+    raw: bytes | None
+
+
+def source_of(conn: sa.Connection, message_id: int) -> Source:
+    """The message as it was received."""
+    row = conn.execute(
+        sa.select(message.c.kind, message.c.listener, message.c.sender, message.c.raw).where(message.c.id == message_id)
+    ).one()
+    return Source(row.kind, row.listener, row.sender, row.raw)

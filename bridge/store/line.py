@@ -10,10 +10,12 @@ import sqlalchemy as sa
 from bridge.domain.states import UNDER_WAY, State
 from bridge.store.inbox import move, record
 from bridge.store.port import Transaction
-from bridge.store.schema import message, millis, task
+from bridge.store.schema import barrier, message, millis, task
 
 AWAITING_ORDER = "awaiting_order"
-"""The reason of a RETRY that holds nobody up: the recording waits for its order."""
+ON_HOLD = "order_on_hold"
+QUIET = (AWAITING_ORDER, ON_HOLD)
+"""Reasons of a RETRY that hold nobody up: the recording waits for its order, the order for its release."""
 
 _next = message.alias("next")
 _earlier = message.alias("earlier")
@@ -78,9 +80,12 @@ _HELD_UP = (
         _earlier.c.id < _next.c.id,
         _earlier.c.state.in_(_written(*UNDER_WAY)),
         _open(_earlier),
-        _earlier.c.reason != AWAITING_ORDER,
+        *(_earlier.c.reason != reason for reason in QUIET),
     )
     .exists()
+)
+_BARRED = (
+    sa.select(barrier.c.id).where(barrier.c.order_key == _next.c.order_key, barrier.c.message_id < _next.c.id).exists()
 )
 _CLAIM = (
     message.update()
@@ -93,6 +98,7 @@ _CLAIM = (
                 _next.c.owner.is_(None),
                 sa.or_(_next.c.next_at.is_(None), _next.c.next_at <= sa.bindparam("now")),
                 ~_HELD_UP,
+                ~_BARRED,
             )
             .order_by(_next.c.id)
             .limit(sa.bindparam("most"))
@@ -168,26 +174,42 @@ def recover(tx: Transaction, *, at: datetime, keep_waiting: Collection[str] = ()
         move(tx, message_id, State.UPLOADING, State.READY, at=at, reason="interrupted", owner=None)
     tx.conn.execute(message.update().where(message.c.owner.is_not(None)), {"owner": None})
     tx.conn.execute(
-        message.update().where(
-            message.c.state == State.RETRY, message.c.reason.not_in([AWAITING_ORDER, *keep_waiting])
-        ),
+        message.update().where(message.c.state == State.RETRY, message.c.reason.not_in([*QUIET, *keep_waiting])),
         {"next_at": millis(at)},
     )
     return {"in_doubt": len(doubts), "resumed": len(cut)}
 
 
-def wake_waiting(tx: Transaction, message_ids: list[int], *, at: datetime) -> None:
-    """Recordings that wait for their order are due now."""
+def wake_waiting(tx: Transaction, message_ids: Collection[int], *, at: datetime, reason: str = AWAITING_ORDER) -> None:
+    """Messages that wait for their order, or for its release, are due now."""
     for message_id in message_ids:
         woken = tx.conn.execute(
             message.update().where(
                 message.c.id == message_id,
                 message.c.state == State.RETRY,
-                message.c.reason == AWAITING_ORDER,
+                message.c.reason == reason,
                 message.c.owner.is_(None),
             ),
             {"next_at": millis(at)},
         )
         if woken.rowcount:
-            record(tx, message_id, State.RETRY, at=at, reason=AWAITING_ORDER, detail={"order": "arrived"})
+            record(tx, message_id, State.RETRY, at=at, reason=reason, detail={"order": "arrived or released"})
             tx.notify("ready", message_id)
+
+
+def rekey(tx: Transaction, old: str, new: str) -> None:
+    """Open work of a patient whose identifier was merged stands in the line of the one that stays."""
+    tx.conn.execute(message.update().where(message.c.order_key == old, _open(message)), {"order_key": new})
+
+
+def bar(tx: Transaction, message_id: int, order_keys: Collection[str]) -> None:
+    """The later work of these patients waits until a person has decided about this message."""
+    rows = [{"message_id": message_id, "order_key": key} for key in sorted(set(order_keys))]
+    if rows:
+        tx.conn.execute(barrier.insert(), rows)
+
+
+def unbar(tx: Transaction, message_id: int) -> None:
+    """A person has decided: what waited goes on."""
+    if tx.conn.execute(barrier.delete().where(barrier.c.message_id == message_id)).rowcount:
+        tx.notify("ready", message_id)

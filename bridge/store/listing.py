@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from bridge.store import anomalies, outbound
 from bridge.store.schema import event, message, moment, task
 
 
@@ -114,6 +115,30 @@ def whole(conn: sa.Connection, message_id: int) -> dict[str, Any] | None:
                 "api_text": t.api_text,
             }
             for t in tasks
+        ],
+        "told_later": [
+            {
+                "kind": o.kind,
+                "address": o.address,
+                "control_id": o.control_id,
+                "state": o.state,
+                "reason": o.reason,
+                "attempts": o.attempts,
+                "body": o.body.decode("latin-1"),
+                "answer": o.answer.decode("latin-1") if o.answer else None,
+            }
+            for o in outbound.of_message(conn, message_id)
+        ],
+        "anomalies": [
+            {
+                "reason": a.reason,
+                "message": str(a.message_id),
+                "task_message": str(a.task_message_id),
+                "task_ids": [i for i in a.task_ids.split(",") if i],
+                "at": moment(a.at).isoformat(),
+                "settled": a.settled_at is not None,
+            }
+            for a in anomalies.of_message(conn, message_id)
         ],
         "history": [
             {

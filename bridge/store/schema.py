@@ -78,8 +78,69 @@ patient = sa.Table(
     sa.Column("gender", sa.Text, nullable=False, default=""),
     sa.Column("birth_date", sa.Text, nullable=False, default=""),
     sa.Column("message_id", _ID, sa.ForeignKey("message.id"), nullable=False),
+    sa.Column("inactive", sa.Boolean, nullable=False, default=False),  # deleted by its sender: kept, and marked
+    sa.Column("visit", sa.Text, nullable=False, default=""),  # JSON: number, class, location, status
     sa.UniqueConstraint("value", "authority"),
 )
+
+alias = sa.Table(
+    "alias",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("retired_value", sa.Text, nullable=False),
+    sa.Column("retired_authority", sa.Text, nullable=False, default=""),
+    sa.Column("survivor_value", sa.Text, nullable=False),
+    sa.Column("survivor_authority", sa.Text, nullable=False, default=""),
+    sa.Column("message_id", _ID, sa.ForeignKey("message.id"), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("undone_at", sa.BigInteger, nullable=True),  # a merge that no longer counts; never deleted
+    sa.Index("ix_alias_retired_value", "retired_value"),
+    sa.Index("ix_alias_survivor_value", "survivor_value"),
+)
+
+barrier = sa.Table(
+    "barrier",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("message_id", _ID, sa.ForeignKey("message.id"), nullable=False, index=True),
+    sa.Column("order_key", sa.Text, nullable=False, index=True),  # whose later work waits for a held move or merge
+)
+
+anomaly = sa.Table(
+    "anomaly",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("message_id", _ID, sa.ForeignKey("message.id"), nullable=False, index=True),  # what brought it about
+    sa.Column("task_message_id", _ID, sa.ForeignKey("message.id"), nullable=False),  # whose task it concerns
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("task_ids", sa.Text, nullable=False, default=""),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("settled_at", sa.BigInteger, nullable=True),
+    sa.UniqueConstraint("message_id", "task_message_id", "reason"),
+)
+
+_WAITING = sa.text("state = 'WAITING'")
+outbound = sa.Table(
+    "outbound",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("message_id", _ID, sa.ForeignKey("message.id"), nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),  # task_ids | application_answer
+    sa.Column("listener", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("order_key", sa.Text, nullable=True),
+    sa.Column("control_id", sa.Text, nullable=False, unique=True),  # MSH-10: the same at every attempt
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),  # WAITING | SENT | HELD
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("refusals", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("settled_at", sa.BigInteger, nullable=True),
+    sa.Column("answer", sa.LargeBinary, nullable=True),
+)
+sa.Index("ix_outbound_waiting", outbound.c.address, outbound.c.id, sqlite_where=_WAITING, postgresql_where=_WAITING)
 
 clinical_order = sa.Table(
     "clinical_order",
@@ -93,7 +154,15 @@ clinical_order = sa.Table(
     sa.Column("patient_authority", sa.Text, nullable=False, default=""),
     sa.Column("mapped", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),  # of what was ordered: same order again, or another
+    sa.Column("changed_digest", sa.Text, nullable=False, default=""),  # of what a change made of it
+    sa.Column("standing", sa.Text, nullable=False, default="active"),
+    sa.Column("ordered", sa.Boolean, nullable=False, default=True),  # false until the order itself has come
+    sa.Column("sent_at", sa.BigInteger, nullable=True),  # MSH-7 of what was done last
+    sa.Column("visit", sa.Text, nullable=False, default=""),
+    sa.Column("replaced_by", _ID, nullable=True),  # the order that came in its place
+    sa.Column("withdrawn_by", _ID, nullable=True, index=True),  # the message that cancelled or replaced it
     sa.UniqueConstraint("number", "authority"),
+    sa.Index("ix_clinical_order_patient_value", "patient_value"),
 )
 
 number = sa.Table(
@@ -130,6 +199,7 @@ task = sa.Table(
     sa.Column("api_status", sa.Integer, nullable=True),
     sa.Column("api_text", sa.Text, nullable=False, default=""),
     sa.UniqueConstraint("key", "generation"),  # at most one task
+    sa.Index("ix_task_task_ids", "task_ids"),
 )
 
 destination = sa.Table(

@@ -15,6 +15,8 @@ from bridge.formats.hl7.escapes import escape
 from bridge.formats.hl7.header import Header
 from bridge.formats.hl7.message import NULL, Message, OrderView
 
+NAMESPACE = "CARDIO"
+"""ORC-3.2 of our numbers: the task ids."""
 MSA_3_LENGTH = 80  # ST 80 up to 2.6; dcm4che cuts there too
 
 _RESPONSES = {
@@ -33,7 +35,7 @@ def build(
     control_id: str,
     now: datetime,
     order_response: str = "response",
-    namespace: str = "CARDIO",
+    namespace: str = NAMESPACE,
 ) -> bytes:
     """The answer's bytes, each segment ended by CR, without framing. A `Header` alone is enough for a refusal.
 
@@ -58,6 +60,31 @@ def build(
         for order, reply in zip(message.orders(), verdict.orders, strict=False):
             segments += _order(form, order, reply, namespace, with_ipc=msh_9[0] == "ORI")
     # A control character of framing inside an echoed field would end or restart the frame.
+    return b"".join(segments).replace(b"\x0b", b" ").replace(b"\x1c", b" ")
+
+
+def build_order_message(
+    message: Message, orders: Sequence[tuple[int, OrderReply]], *, control_id: str, now: datetime
+) -> bytes:
+    """An order message of our own that tells task ids which came after the answer (hl7.md §3.5).
+
+    It has the type of the order's own message, ORC-1 of each reply (SC, or NA where a number was asked for), ORC-3 the
+    id, and the identifier of the patient, PID-3 as it was sent. `orders` are positions in the message, from 1. MSH-15
+    and MSH-16 stay empty: it is answered in original mode.
+    """
+    form = _Form(message)
+    kind = _RESPONSES.get(form.header.type, _RESPONSES["ORM"])
+    trigger = kind[0]
+    structure = f"{form.header.type}_{trigger}"
+    segments = [_msh(form, (form.header.type, trigger, structure), control_id, now)]
+    pid = next((s for s in message.segments if s.name == "PID"), None)
+    if pid is not None:
+        segments.append(
+            form.segment("PID", {2: form.echo(pid.field(2)), 3: form.echo(pid.field(3)), 5: form.echo(pid.field(5))})
+        )
+    views = message.orders()
+    for position, reply in orders:
+        segments += _order(form, views[position - 1], reply, NAMESPACE, with_ipc=kind[1] == "ORI")
     return b"".join(segments).replace(b"\x0b", b" ").replace(b"\x1c", b" ")
 
 
@@ -221,6 +248,7 @@ def _order(form: _Form, order: OrderView, reply: OrderReply, namespace: str, *, 
     ids = ",".join(map(str, reply.task_ids)).encode("ascii")
     ours = form.components(form.own(str(reply.task_ids[0])), form.own(namespace)) if reply.task_ids else b""
     orc = {1: form.own(reply.control), 2: form.echo(placer), 3: form.echo(filler) if filler else ours}
+    orc[5] = form.own(reply.status)
     obr: dict[int, bytes] = {}
     if order.obr is not None:
         obr = {1: str(order.index).encode(), 2: orc[2], 3: orc[3], 4: form.echo(order.obr.field(4))}

@@ -129,28 +129,37 @@ class _Reader:
         return f"{segment.name}{numbered}-{address.field}{repeated}{component}{subcomponent}"
 
 
-class OrderView:
-    """One order of a message as a `Source`: its own segments first, then those that stand before the first order.
+class View:
+    """A part of a message as a `Source`: its own segments first, then those that it shares with others.
 
-    Numbers in addresses, and in what is found, are those of the whole message. `orc` and `obr` may be missing;
-    `shares_orc`: the ORC is that of the order before (one ORC with several OBR).
+    Numbers in addresses, and in what is found, are those of the whole message.
     """
 
-    def __init__(self, index: int, own: Sequence[Segment], shared: Sequence[Segment], reader: _Reader) -> None:
-        self.index = index
-        self.shares_orc = False
+    def __init__(self, own: Sequence[Segment], shared: Sequence[Segment], reader: _Reader) -> None:
         self.segments = list(own)
         self._shared = shared
         self._reader = reader
-        self.orc = next((s for s in own if s.name == "ORC"), None)
-        self.obr = next((s for s in own if s.name == "OBR"), None)
 
     def find(self, address: str) -> list[Found]:
-        """Every value at that address in this order, and in what is common to all (`Source.find`)."""
+        """Every value at that address in this part, and in what is common to all (`Source.find`)."""
         wanted = addresses.parse(address)
         if wanted is None:
             return []
         return self._reader.find((s for s in (*self.segments, *self._shared) if s.name == wanted.segment), wanted)
+
+
+class OrderView(View):
+    """One order of a message: its own segments first, then those that stand before the first order.
+
+    `orc` and `obr` may be missing; `shares_orc`: the ORC is that of the order before (one ORC with several OBR).
+    """
+
+    def __init__(self, index: int, own: Sequence[Segment], shared: Sequence[Segment], reader: _Reader) -> None:
+        super().__init__(own, shared, reader)
+        self.index = index
+        self.shares_orc = False
+        self.orc = next((s for s in own if s.name == "ORC"), None)
+        self.obr = next((s for s in own if s.name == "OBR"), None)
 
 
 class Message:
@@ -224,6 +233,17 @@ class Message:
     def orders(self) -> list[OrderView]:
         """A view for each order, in the order in which they stand; empty for a message without ORC and OBR."""
         return list(self._orders)
+
+    def persons(self) -> list[View]:
+        """A view for each PID, with what stands behind it up to the next one (HL7 v2.5.1 §3.3.40: PID, PD1, MRG)."""
+        parts: list[list[Segment]] = []
+        shared: list[Segment] = []
+        for segment in self.segments:
+            if segment.name == "PID":
+                parts.append([segment])
+            else:
+                (parts[-1] if parts else shared).append(segment)
+        return [View(own, shared, self._reader) for own in parts]
 
 
 def segment_name(line: str, separator: str) -> str:

@@ -1,0 +1,59 @@
+"""What cannot be put right by the bridge: changes that came after a task was made. A person settles them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from bridge.domain.states import State
+from bridge.store.port import Transaction
+from bridge.store.schema import anomaly, insert_new, message, millis, task
+
+_MADE = (State.CREATED, State.IN_DOUBT, State.INTENT)
+
+
+def note(
+    tx: Transaction, *, message_id: int, task_message_id: int, reason: str, task_ids: Sequence[int], at: datetime
+) -> None:
+    """List a task that was made before what this message says; the same one once."""
+    open_already = sa.select(anomaly.c.id).where(
+        anomaly.c.task_message_id == task_message_id, anomaly.c.reason == reason, anomaly.c.settled_at.is_(None)
+    )
+    if tx.conn.execute(open_already).first() is not None:
+        return
+    tx.conn.execute(
+        insert_new(tx.conn.dialect.name, anomaly, "id"),
+        {
+            "message_id": message_id,
+            "task_message_id": task_message_id,
+            "reason": reason,
+            "task_ids": ",".join(map(str, task_ids)),
+            "at": millis(at),
+        },
+    )
+
+
+def tasks_made_for(conn: sa.Connection, patient_value: str) -> list[Any]:
+    """The task rows that were sent under this patient identifier, oldest first."""
+    query = (
+        sa.select(task)
+        .join(message, message.c.id == task.c.message_id)
+        .where(message.c.order_key == patient_value, task.c.state.in_(_MADE))
+        .order_by(task.c.id)
+    )
+    return list(conn.execute(query).all())
+
+
+def of_message(conn: sa.Connection, message_id: int) -> list[Any]:
+    """What a message brought about, and what concerns its own tasks."""
+    query = sa.select(anomaly).where(
+        sa.or_(anomaly.c.message_id == message_id, anomaly.c.task_message_id == message_id)
+    )
+    return list(conn.execute(query.order_by(anomaly.c.id)).all())
+
+
+def open_ones(conn: sa.Connection, limit: int = 100) -> list[Any]:
+    """What nobody has settled yet, newest first."""
+    query = sa.select(anomaly).where(anomaly.c.settled_at.is_(None)).order_by(anomaly.c.id.desc()).limit(limit)
+    return list(conn.execute(query).all())
