@@ -18,6 +18,7 @@ from bridge.dispatch.deciding import Deciding
 from bridge.dispatch.delivering import Delivering
 from bridge.dispatch.policy import Reason
 from bridge.dispatch.reading import Reading
+from bridge.dispatch.telling import Telling
 from bridge.errors import CannotListen, SettingsError
 from bridge.mapping.rules import Rules, load_rules
 from bridge.receive.dicom_intake import DicomIntake
@@ -113,26 +114,31 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         replies = Replies()
         await store.write(lambda tx: destinations.note(tx, "cardio", down=False, at=clock.now()))
         store.subscribe(replies.hear)
-        store.subscribe(_waker(reading, delivering))
+        telling = Telling(store, settings.hl7, clock)
+        store.subscribe(_waker(reading, delivering, telling))
         up = Running(store)
         store.on_fatal = lambda: loop.call_soon_threadsafe(up.failed.set)
-        await _start_work(stack, reading, delivering, up)
+        await _start_work(stack, reading, delivering, telling, up)
         await _open_doors(stack, settings, store, payloads, replies, clock, up)
         yield up
 
 
-def _waker(reading: Reading, delivering: Delivering) -> Callable[[Sequence[Notice]], None]:
+def _waker(reading: Reading, delivering: Delivering, telling: Telling) -> Callable[[Sequence[Notice]], None]:
     def hear(notices: Sequence[Notice]) -> None:
         topics = {n.topic for n in notices}
         if "received" in topics:
             reading.wake.set()
         if "ready" in topics:
             delivering.wake.set()
+        if "outbound" in topics:
+            telling.wake.set()
 
     return hear
 
 
-async def _start_work(stack: contextlib.AsyncExitStack, reading: Reading, delivering: Delivering, up: Running) -> None:
+async def _start_work(
+    stack: contextlib.AsyncExitStack, reading: Reading, delivering: Delivering, telling: Telling, up: Running
+) -> None:
     """The loops behind the doors. One that ends by itself is a fault: the service stops, and a start recovers."""
 
     def ended(task: asyncio.Task[None]) -> None:
@@ -144,6 +150,9 @@ async def _start_work(stack: contextlib.AsyncExitStack, reading: Reading, delive
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
+    tell = asyncio.create_task(telling.run(), name="telling")
+    tell.add_done_callback(ended)
+    stack.push_async_callback(end, tell)
     read = asyncio.create_task(reading.run(), name="reading")
     read.add_done_callback(ended)
     stack.push_async_callback(end, read)

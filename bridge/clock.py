@@ -1,6 +1,7 @@
 """The time, in one place, so that tests own it."""
 
 import asyncio
+import contextlib
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -18,6 +19,9 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait."""
 
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        """Until the event is set, and no longer than that."""
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -30,3 +34,7 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), seconds)

@@ -85,3 +85,9 @@ class CannotListen(BridgeError):
     """A port cannot be opened."""
 
     disposition = Disposition.FATAL
+
+
+class PeerUnreachable(BridgeError):
+    """A receiver of ours did not answer: not there, silent, or not understood. The text names the kind of fault."""
+
+    disposition = Disposition.RETRY

@@ -186,6 +186,8 @@ class ListenerSettings(_Section):
     processing_ids: tuple[str, ...] = ("P",)
     return_address: Address | Literal[""] = ""
     return_tls: ClientTlsSettings | None = None
+    return_timeout: Annotated[float, Field(gt=0, le=300)] = 30.0  # for the answer to a message of ours
+    return_refusals: Annotated[int, Field(gt=0, le=100)] = 3  # then it is held for a person
     order_filter: tuple[str, ...] = ()
     fallback_charset: Codec = "cp1252"
     time_zone: Zone | None = None  # of times without an offset; none: the site's

@@ -37,7 +37,9 @@ class Answers:
         rules = self.rules(claimed.listener, claimed.sender)
         return read(claimed.raw or b"", fallback_charset=rules.fallback_charset), rules
 
-    def build(self, message: Message, verdict: Verdict, rules: ListenerSettings, control_id: str = "") -> bytes:
+    def build(
+        self, message: Message, verdict: Verdict, rules: ListenerSettings, control_id: str = "", *, apart: bool = False
+    ) -> bytes:
         """The bytes to send; MSH-10 is our own and unique (HL7 v2.5.1 §2.9.2.2)."""
         return answer.build(
             message,
@@ -45,6 +47,7 @@ class Answers:
             control_id=control_id or new_control_id(),
             now=self._clock.now(),
             order_response=rules.order_response,
+            apart=apart,
         )
 
     def settled(self, tx: Transaction, claimed: line.Claimed, message: Message, verdict: Verdict) -> dict[str, Any]:
@@ -58,7 +61,7 @@ class Answers:
         if mode.apart:
             if wanted(mode.application, verdict.code):
                 control_id = new_control_id()
-                body = self.build(message, verdict, rules, control_id)
+                body = self.build(message, verdict, rules, control_id, apart=True)
                 self._send(tx, claimed, rules, "application_answer", control_id, body)
             elif verdict.task_ids:
                 self._tell_ids(tx, claimed, message, verdict, rules)

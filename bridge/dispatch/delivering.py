@@ -92,7 +92,7 @@ class Delivering:
                     self._active.add(task)
                     task.add_done_callback(self._done)
             if not claimed:
-                await self._wait(pause if pause > 0 else self._until(due))
+                await self._clock.wait(self.wake, pause if pause > 0 else self._until(due))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._active.discard(task)
@@ -107,12 +107,6 @@ class Delivering:
         if due is None:
             return 30.0
         return min(max(due / 1000 - self._clock.now().timestamp(), 0.01), 30.0)
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self.wake.wait(), seconds)
-        except TimeoutError:
-            return
 
     async def drain(self, seconds: float) -> None:
         """Let what is in flight come to its outcome (F43)."""

@@ -218,7 +218,7 @@ class Hl7Intake:
             address=arrived.rules.return_address,
             order_key=None,
             control_id=control_id,
-            body=self._build(arrived, verdict, control_id),
+            body=self._build(arrived, verdict, control_id, apart=True),
             at=self._clock.now(),
         )
 
@@ -263,13 +263,14 @@ class Hl7Intake:
         said = wanted(arrived.mode.accept if arrived.mode.apart else arrived.mode.application, code)
         return Answer(self._build(arrived, Verdict(code, text, (), (problem,))) if said else None)
 
-    def _build(self, arrived: _Arrived, verdict: Verdict, control_id: str = "") -> bytes:
+    def _build(self, arrived: _Arrived, verdict: Verdict, control_id: str = "", *, apart: bool = False) -> bytes:
         return answer.build(
             arrived.message,
             verdict,
             control_id=control_id or self._control_id(),
             now=self._clock.now(),
             order_response=arrived.rules.order_response,
+            apart=apart,
         )
 
     def _arrival(self, envelope: Envelope, header: Header) -> inbox.Arrival:

@@ -36,12 +36,14 @@ def build(
     now: datetime,
     order_response: str = "response",
     namespace: str = NAMESPACE,
+    apart: bool = False,
 ) -> bytes:
     """The answer's bytes, each segment ended by CR, without framing. A `Header` alone is enough for a refusal.
 
     MSA-2 is MSH-10 byte for byte. `now` is aware: MSH-7 carries its offset. `namespace` is ORC-3.2. An order response
     has an ORC for each of `verdict.orders`. ORM has no response from 2.7 on, where ORM itself is gone: who still sends
-    it gets the ORR of 2.6. An accept acknowledgement (CA, CE, CR) is always an ACK.
+    it gets the ORR of 2.6. An accept acknowledgement (CA, CE, CR) is always an ACK. `apart`: a message of its own in enhanced
+    mode, which asks for an accept acknowledgement and no other (HL7 v2.5.1 §2.9.3.2).
     """
     form = _Form(message)
     kind = _RESPONSES.get(form.header.type)
@@ -53,7 +55,7 @@ def build(
         and verdict.code not in _ACCEPT_CODES
     )
     msh_9 = kind[1:] if kind is not None and as_response else ("ACK", trigger, "ACK")
-    segments = [_msh(form, msh_9, control_id, now), _msa(form, verdict)]
+    segments = [_msh(form, msh_9, control_id, now, modes=(b"AL", b"NE") if apart else (b"", b"")), _msa(form, verdict)]
     if not (as_response and form.version < (2, 3)):  # ORR has no ERR before 2.3
         segments += _errors(form, verdict)
     if as_response and isinstance(message, Message):
@@ -144,7 +146,13 @@ class _Form:
         return self._field.join((name.encode("ascii"), *values)) + b"\r"
 
 
-def _msh(form: _Form, kind: Sequence[str], control_id: str, now: datetime) -> bytes:
+def _msh(
+    form: _Form,
+    kind: Sequence[str],
+    control_id: str,
+    now: datetime,
+    modes: tuple[bytes, bytes] = (b"", b""),
+) -> bytes:
     # Below 2.4 MSH-9 has two components; without an event the type stands alone in every version.
     parts = [form.own(part) for part in kind[: 3 if form.version >= (2, 4) else 2]]
     return form.segment(  # MSH-1 is the separator itself, so MSH-n stands at place n - 1
@@ -160,6 +168,8 @@ def _msh(form: _Form, kind: Sequence[str], control_id: str, now: datetime) -> by
             9: form.own(control_id),
             10: form.echo_msh(11),  # a test message must never be answered as production
             11: form.echo_msh(12),
+            14: modes[0],
+            15: modes[1],
             17: form.echo_msh(18),
         },
     )

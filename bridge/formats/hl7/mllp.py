@@ -1,8 +1,10 @@
 """MLLP frames without sockets: bytes in, frames out (HL7 v2 Minimal Lower Layer Protocol: VT body FS CR).
 
-Tolerated: a missing CR after FS, doubled VT and FS, CR, LF and NUL between frames, a little junk between frames.
+Tolerated, and noted on a frame: a missing CR after FS, doubled VT and FS, CR, LF and NUL between frames, a little junk
+between frames, a frame that begins anew before it has ended.
 """
 
+import re
 from dataclasses import dataclass
 
 _VT = 0x0B
@@ -10,13 +12,25 @@ _FS = 0x1C
 _START = b"\x0b"
 _END = b"\x1c"
 _QUIET = b"\r\n\x00\x1c"  # between frames these are no junk; FS: some senders double it
+_BEGINS_ANEW = re.compile(rb"\x0b+(?=(?:MSH|FHS|BHS)[^A-Za-z0-9])")
+
+JUNK = "junk before the frame"
+BETWEEN = "NUL, CR or LF between frames"
+DOUBLED_VT = "doubled VT"
+DOUBLED_FS = "the frame before had a doubled FS"
+NO_CR = "the frame before had no CR after FS"
+UNFINISHED = "a frame that began before this one and did not end was dropped"
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What stood between VT and FS."""
+    """What stood between VT and FS. `notes` name each tolerance that was used to read it, without a value.
+
+    What follows an FS is known only when the next frame begins: such a note is on that frame, and says so.
+    """
 
     body: bytes
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +57,10 @@ class FrameDecoder:
     without an answer, and a rule that looks at it would read one stream differently in different cuts. No character
     set that can be read here uses 0x1C inside a character; UTF-16 and UTF-32 do, so such a body may arrive cut, and
     its beginning is refused by the reader as UTF-16. What follows a stray FS is junk, and is counted as such.
+
+    VT before `MSH` inside a frame begins the frame anew: its sender, or a gateway in between, was cut off in the
+    middle of a message. Read as one, the two would put one patient's segments into another's message. The first was
+    never ended and never answered, so it is sent again.
     """
 
     def __init__(self, limit: int = 10_000_000, garbage_limit: int = 1024) -> None:
@@ -52,6 +70,10 @@ class FrameDecoder:
         self._size = 0
         self._junk = 0
         self._inside = False
+        self._ended = False  # a frame has ended, and nothing but FS has come after it
+        self._after_fs = False  # the last byte outside a frame was FS: a CR now belongs to it
+        self._first = True  # no frame has ended yet
+        self._notes: set[str] = set()
 
     @property
     def mid_frame(self) -> bool:
@@ -68,7 +90,7 @@ class FrameDecoder:
                 self._outside(data[at : end if start < 0 else start], events)
                 if start < 0:
                     break
-                self._inside = True
+                self._begin()
                 at = start + 1
             else:
                 stop = data.find(_END, at)
@@ -79,15 +101,44 @@ class FrameDecoder:
                 at = stop + 1
         return events
 
-    def _outside(self, junk: bytes, events: list[Event]) -> None:
-        if not junk or self._junk > self._garbage_limit:
+    def _outside(self, gap: bytes, events: list[Event]) -> None:
+        if not gap:
             return
-        self._junk += len(junk.translate(None, _QUIET))
+        self._note(gap)
+        if self._junk > self._garbage_limit:
+            return
+        self._junk += len(gap.translate(None, _QUIET))
         if self._junk > self._garbage_limit:
             events.append(Garbage(self._garbage_limit + 1))
 
+    def _note(self, gap: bytes) -> None:
+        """Notes of what stands between frames. The state kept is that of bytes, so no cut of the stream changes them."""
+        if self._ended and (after := gap.lstrip(_END)[:1]):
+            self._ended = False
+            if after != b"\r":
+                self._notes.add(NO_CR)
+        if gap == b"\r" and self._after_fs:
+            self._after_fs = False
+            return
+        if _FS in gap:
+            self._notes.add(JUNK if self._first else DOUBLED_FS)
+        rest = (_END + gap if self._after_fs else gap).replace(b"\x1c\r", b"").translate(None, _END)
+        other = rest.translate(None, _QUIET)
+        if other:
+            self._notes.add(JUNK)
+        if len(other) < len(rest):
+            self._notes.add(BETWEEN)
+        self._after_fs = gap[-1] == _FS
+
+    def _begin(self) -> None:
+        if self._ended:
+            self._notes.add(NO_CR)
+        self._inside = True
+        self._ended = self._after_fs = False
+
     def _keep(self, data: bytes, at: int, end: int) -> None:
-        while not self._size and at < end and data[at] == _VT:  # a doubled VT
+        while not self._size and at < end and data[at] == _VT:
+            self._notes.add(DOUBLED_VT)
             at += 1
         self._size += end - at
         if self._size <= self._limit:
@@ -96,11 +147,28 @@ class FrameDecoder:
             self._body = bytearray()
 
     def _complete(self) -> Event:
-        event = Frame(bytes(self._body)) if self._size <= self._limit else TooLong(self._size)
+        event: Event
+        if self._size > self._limit:
+            event = TooLong(self._size)
+        else:
+            event = Frame(self._last_begun(bytes(self._body)), tuple(sorted(self._notes)))
         self._body = bytearray()
         self._size = self._junk = 0
-        self._inside = False
+        self._inside = self._first = False
+        self._ended = self._after_fs = True
+        self._notes = set()
         return event
+
+    def _last_begun(self, body: bytes) -> bytes:
+        if _START not in body:
+            return body
+        last = None
+        for last in _BEGINS_ANEW.finditer(body):
+            pass
+        if last is None:
+            return body
+        self._notes.add(UNFINISHED)
+        return body[last.end() :]
 
 
 def encode(body: bytes) -> bytes:
