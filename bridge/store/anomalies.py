@@ -22,8 +22,8 @@ def note(
     )
     if tx.conn.execute(open_already).first() is not None:
         return
-    tx.conn.execute(
-        insert_new(tx.conn.dialect.name, anomaly, "id"),
+    insert_new(tx.conn.dialect.name, anomaly, "id").run(
+        tx.conn,
         {
             "message_id": message_id,
             "task_message_id": task_message_id,

@@ -1,7 +1,8 @@
 """The order book: orders by their numbers, where they stand, and the recordings that name them."""
 
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -12,47 +13,56 @@ from bridge.domain.order import Standing
 from bridge.domain.patient import Identifier
 from bridge.domain.task import FieldTrace, Mapped, NumberKind, OrderNumber
 from bridge.store.port import Transaction
+from bridge.store.prepared import Prepared
 from bridge.store.schema import clinical_order, insert_new, millis, number, task
 
-_ORDER = sa.select(clinical_order).where(
-    clinical_order.c.number == sa.bindparam("own_number"), clinical_order.c.authority == sa.bindparam("own_authority")
-)
-_ORDERS_WITH = (
-    sa.select(clinical_order)
-    .distinct()
-    .join(
-        number,
-        sa.and_(
-            number.c.role == "order",
-            number.c.message_id == clinical_order.c.message_id,
-            number.c.position == clinical_order.c.position,
-        ),
+_ORDER = Prepared(
+    sa.select(clinical_order).where(
+        clinical_order.c.number == sa.bindparam("own_number"),
+        clinical_order.c.authority == sa.bindparam("own_authority"),
     )
-    .where(number.c.value.in_(sa.bindparam("wanted", expanding=True)))
-    .order_by(clinical_order.c.id)
 )
-_RECORDINGS_WITH = (
-    sa.select(number.c.message_id)
-    .distinct()
-    .where(number.c.role == "recording", number.c.value.in_(sa.bindparam("wanted", expanding=True)))
-    .order_by(number.c.message_id)
-)
-_DRAFT = (
+_DRAFT = Prepared(
     sa.select(task)
     .where(task.c.order_id == sa.bindparam("own_order"), task.c.purpose == "draft")
     .order_by(task.c.generation.desc(), task.c.id.desc())
     .limit(1)
 )
-_TASKS_OF = sa.select(task).where(task.c.order_id == sa.bindparam("own_order")).order_by(task.c.id)
-_OF_TASK = (
+_TASKS_OF = Prepared(sa.select(task).where(task.c.order_id == sa.bindparam("own_order")).order_by(task.c.id))
+_OF_TASK = Prepared(
     sa.select(clinical_order)
     .join(task, task.c.order_id == clinical_order.c.id)
     .where(task.c.task_ids == sa.bindparam("own_ids"))
     .limit(1)
 )
-_SET = clinical_order.update().where(clinical_order.c.id == sa.bindparam("own_id"))
-_ADD_NUMBERS = number.insert()
+_SET = Prepared(clinical_order.update().where(clinical_order.c.id == sa.bindparam("own_id")))
+_ADD_NUMBERS = Prepared(number.insert())
 _MADE = frozenset({"CREATED", "IN_DOUBT", "INTENT"})
+
+
+@functools.lru_cache(maxsize=64)
+def _orders_with(count: int) -> Prepared:
+    """Orders that have one of so many numbers."""
+    own = sa.and_(
+        number.c.role == "order",
+        number.c.message_id == clinical_order.c.message_id,
+        number.c.position == clinical_order.c.position,
+    )
+    wanted: list[sa.BindParameter[str]] = [sa.bindparam(f"wanted_{n}") for n in range(count)]
+    query = sa.select(clinical_order).distinct().join(number, own).where(number.c.value.in_(wanted))
+    return Prepared(query.order_by(clinical_order.c.id))
+
+
+@functools.lru_cache(maxsize=64)
+def _recordings_with(count: int) -> Prepared:
+    """The messages of recordings that have one of so many numbers."""
+    wanted: list[sa.BindParameter[str]] = [sa.bindparam(f"wanted_{n}") for n in range(count)]
+    query = sa.select(number.c.message_id).distinct().where(number.c.role == "recording", number.c.value.in_(wanted))
+    return Prepared(query.order_by(number.c.message_id))
+
+
+def _numbered(values: Sequence[str]) -> dict[str, str]:
+    return {f"wanted_{n}": value for n, value in enumerate(values)}
 
 
 def mapped_to_json(mapped: Mapped) -> dict[str, Any]:
@@ -102,7 +112,7 @@ def add_numbers(tx: Transaction, role: str, message_id: int, position: int, numb
         for n in numbers
     ]
     if rows:
-        tx.conn.execute(_ADD_NUMBERS, rows)
+        _ADD_NUMBERS.run_many(tx.conn, rows)
 
 
 def book_order(
@@ -120,24 +130,28 @@ def book_order(
     visit: str = "",
 ) -> bool:
     """Enter an order, unless its number is in the book already: the first entry stands (F32). True: it is entered."""
-    row = tx.conn.execute(
-        insert_new(tx.conn.dialect.name, clinical_order, "id"),
-        {
-            "number": own_number.value,
-            "authority": own_number.authority,
-            "message_id": message_id,
-            "position": position,
-            "patient_value": patient_id.value,
-            "patient_authority": patient_id.authority,
-            "mapped": json.dumps(mapped_to_json(mapped), ensure_ascii=False),
-            "digest": digest,
-            "changed_digest": "",
-            "standing": standing,
-            "ordered": ordered,
-            "sent_at": millis(sent_at) if sent_at else None,
-            "visit": visit,
-        },
-    ).first()
+    row = (
+        insert_new(tx.conn.dialect.name, clinical_order, "id")
+        .run(
+            tx.conn,
+            {
+                "number": own_number.value,
+                "authority": own_number.authority,
+                "message_id": message_id,
+                "position": position,
+                "patient_value": patient_id.value,
+                "patient_authority": patient_id.authority,
+                "mapped": json.dumps(mapped_to_json(mapped), ensure_ascii=False),
+                "digest": digest,
+                "changed_digest": "",
+                "standing": standing,
+                "ordered": ordered,
+                "sent_at": millis(sent_at) if sent_at else None,
+                "visit": visit,
+            },
+        )
+        .first()
+    )
     if row is not None:
         add_numbers(tx, "order", message_id, position, mapped.numbers)
     return row is not None
@@ -154,20 +168,20 @@ def _booked(row: Any) -> BookedOrder:
         number=OrderNumber(row.number, NumberKind.PLACER, row.authority),
         standing=Standing(row.standing),
         changed_digest=row.changed_digest,
-        ordered=row.ordered,
+        ordered=bool(row.ordered),
         sent_at=row.sent_at,
     )
 
 
 def order_by_number(conn: sa.Connection, own_number: OrderNumber) -> BookedOrder | None:
     """The order that has exactly this number and authority."""
-    row = conn.execute(_ORDER, {"own_number": own_number.value, "own_authority": own_number.authority}).first()
+    row = _ORDER.run(conn, {"own_number": own_number.value, "own_authority": own_number.authority}).first()
     return _booked(row) if row else None
 
 
 def order_by_task(conn: sa.Connection, task_id: str) -> BookedOrder | None:
     """The order whose draft or recording has this task id: our own filler number."""
-    row = conn.execute(_OF_TASK, {"own_ids": task_id}).first()
+    row = _OF_TASK.run(conn, {"own_ids": task_id}).first()
     return _booked(row) if row else None
 
 
@@ -189,8 +203,8 @@ def replace_order(
     patient_id: Identifier,
 ) -> None:
     """An order that never came to a task is ordered anew: what counts is the new message."""
-    tx.conn.execute(
-        _SET,
+    _SET.run(
+        tx.conn,
         {
             "own_id": order_id,
             "message_id": message_id,
@@ -209,8 +223,8 @@ def replace_order(
 
 def change_order(tx: Transaction, order: BookedOrder, mapped: Mapped, digest: str, *, sent_at: datetime | None) -> None:
     """What was ordered has changed: everything that is not sent yet goes out as it stands now."""
-    tx.conn.execute(
-        _SET,
+    _SET.run(
+        tx.conn,
         {
             "own_id": order.id,
             "mapped": json.dumps(mapped_to_json(mapped), ensure_ascii=False),
@@ -225,7 +239,7 @@ def change_order(tx: Transaction, order: BookedOrder, mapped: Mapped, digest: st
 
 def stand(tx: Transaction, order_id: int, standing: Standing, **columns: Any) -> None:
     """The order stands otherwise from now on."""
-    tx.conn.execute(_SET, {"own_id": order_id, "standing": standing, **columns})
+    _SET.run(tx.conn, {"own_id": order_id, "standing": standing, **columns})
 
 
 def link_replaced(tx: Transaction, message_id: int, order_id: int) -> None:
@@ -262,7 +276,7 @@ def rename_visit(tx: Transaction, patient_value: str, old: str, new: str) -> Non
 
 def under_way(conn: sa.Connection, order_id: int) -> list[Any]:
     """The task rows of an order that may have been sent: what a change cannot reach any more."""
-    rows = conn.execute(_TASKS_OF, {"own_order": order_id}).all()
+    rows = _TASKS_OF.run(conn, {"own_order": order_id}).all()
     return [r for r in rows if r.state in _MADE or (r.state == "RETRY" and r.sent)]
 
 
@@ -271,7 +285,7 @@ def orders_with(conn: sa.Connection, values: Iterable[str]) -> list[BookedOrder]
     wanted = sorted(set(values))
     if not wanted:
         return []
-    rows = conn.execute(_ORDERS_WITH, {"wanted": wanted}).all()
+    rows = _orders_with(len(wanted)).run(conn, _numbered(wanted)).all()
     return [_booked(row) for row in rows]
 
 
@@ -280,9 +294,9 @@ def recordings_with(conn: sa.Connection, values: Iterable[str]) -> list[int]:
     wanted = sorted(set(values))
     if not wanted:
         return []
-    return list(conn.execute(_RECORDINGS_WITH, {"wanted": wanted}).scalars())
+    return list(_recordings_with(len(wanted)).run(conn, _numbered(wanted)).scalars())
 
 
 def draft_of(conn: sa.Connection, order_id: int) -> Any | None:
     """The newest draft task row of an order."""
-    return conn.execute(_DRAFT, {"own_order": order_id}).first()
+    return _DRAFT.run(conn, {"own_order": order_id}).first()

@@ -11,7 +11,7 @@ from bridge.store.schema import destination, insert_new, millis
 def note(tx: Transaction, name: str, *, down: bool, at: datetime, reason: str = "") -> None:
     """A destination went down or came back."""
     row = {"name": name, "down": down, "reason": reason, "since": millis(at)}
-    made = tx.conn.execute(insert_new(tx.conn.dialect.name, destination, "name"), row).first()
+    made = insert_new(tx.conn.dialect.name, destination, "name").run(tx.conn, row).first()
     if made is None:
         tx.conn.execute(destination.update().where(destination.c.name == name), row)
     tx.notify("destination", value=down)

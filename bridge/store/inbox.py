@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from bridge.domain.states import SETTLED, State, allowed
 from bridge.store.port import Transaction
+from bridge.store.prepared import Prepared
 from bridge.store.schema import event, insert_new, message, millis
 
 
@@ -44,10 +45,12 @@ class Kept:
     answer_code: str = ""
 
 
-_KNOWN = sa.select(message.c.id, message.c.state, message.c.answer, message.c.answer_code).where(
-    message.c.identity == sa.bindparam("identity")
+_KNOWN = Prepared(
+    sa.select(message.c.id, message.c.state, message.c.answer, message.c.answer_code).where(
+        message.c.identity == sa.bindparam("identity")
+    )
 )
-_SAME_CONTROL_ID = (
+_SAME_CONTROL_ID = Prepared(
     sa.select(message.c.id)
     .where(
         message.c.sender == sa.bindparam("sender"),
@@ -56,8 +59,10 @@ _SAME_CONTROL_ID = (
     )
     .limit(1)
 )
-_RECORD = event.insert()
-_MOVE = message.update().where(message.c.id == sa.bindparam("which"), message.c.state == sa.bindparam("before"))
+_RECORD = Prepared(event.insert())
+_MOVE = Prepared(
+    message.update().where(message.c.id == sa.bindparam("which"), message.c.state == sa.bindparam("before"))
+)
 """Statements are built once: building one costs several times what running it does."""
 
 
@@ -74,32 +79,36 @@ def keep(
 
     A message that is refused in the same breath is kept with its answer, to be looked at.
     """
-    row = tx.conn.execute(
-        insert_new(tx.conn.dialect.name, message, "id"),
-        {
-            "kind": arrival.kind,
-            "type": arrival.type,
-            "state": state,
-            "reason": reason,
-            "received_at": millis(arrival.received_at),
-            "listener": arrival.listener,
-            "peer": arrival.peer,
-            "sender": arrival.sender,
-            "control_id": arrival.control_id,
-            "sop_instance_uid": arrival.sop_instance_uid,
-            "identity": arrival.identity,
-            "digest": arrival.digest,
-            "raw": arrival.raw,
-            "payload": arrival.payload,
-            "size": arrival.size or len(arrival.raw or b""),
-            "answer": answer,
-            "answer_code": answer_code,
-            "order_number": "",
-            "attempts": 0,
-        },
-    ).first()
+    row = (
+        insert_new(tx.conn.dialect.name, message, "id")
+        .run(
+            tx.conn,
+            {
+                "kind": arrival.kind,
+                "type": arrival.type,
+                "state": state,
+                "reason": reason,
+                "received_at": millis(arrival.received_at),
+                "listener": arrival.listener,
+                "peer": arrival.peer,
+                "sender": arrival.sender,
+                "control_id": arrival.control_id,
+                "sop_instance_uid": arrival.sop_instance_uid,
+                "identity": arrival.identity,
+                "digest": arrival.digest,
+                "raw": arrival.raw,
+                "payload": arrival.payload,
+                "size": arrival.size or len(arrival.raw or b""),
+                "answer": answer,
+                "answer_code": answer_code,
+                "order_number": "",
+                "attempts": 0,
+            },
+        )
+        .first()
+    )
     if row is None:
-        found = tx.conn.execute(_KNOWN, {"identity": arrival.identity}).one()
+        found = _KNOWN.run(tx.conn, {"identity": arrival.identity}).one()
         return Kept(found.id, True, State(found.state), found.answer, found.answer_code)
     detail = {"notes": list(arrival.notes)} if arrival.notes else None
     record(tx, row.id, state, at=arrival.received_at, reason=reason, detail=detail)
@@ -111,7 +120,7 @@ def keep(
 def same_control_id(conn: sa.Connection, arrival: Arrival, message_id: int) -> bool:
     """Whether the sender used this MSH-10 before, for other content (F31)."""
     asked = {"sender": arrival.sender, "control_id": arrival.control_id, "own": message_id}
-    return conn.execute(_SAME_CONTROL_ID, asked).first() is not None
+    return _SAME_CONTROL_ID.run(conn, asked).first() is not None
 
 
 def uid_conflict(conn: sa.Connection, arrival: Arrival) -> bool:
@@ -141,8 +150,8 @@ def record(
     actor: str = "bridge",
 ) -> None:
     """A row of the message's history."""
-    tx.conn.execute(
-        _RECORD,
+    _RECORD.run(
+        tx.conn,
         {
             "message_id": message_id,
             "at": millis(at),
@@ -175,7 +184,7 @@ def move(
         raise ValueError(f"no move from {before} to {after}")
     if after in SETTLED:
         columns = {"owner": None, "next_at": None, **columns}
-    moved = tx.conn.execute(_MOVE, {"which": message_id, "before": before, "state": after, "reason": reason, **columns})
+    moved = _MOVE.run(tx.conn, {"which": message_id, "before": before, "state": after, "reason": reason, **columns})
     if moved.rowcount != 1:
         return False
     record(tx, message_id, after, at=at, reason=reason, detail=detail, actor=actor)
@@ -188,22 +197,20 @@ def move(
 
 def answer_once(tx: Transaction, message_id: int, answer: bytes, code: str) -> bytes:
     """Store the answer unless there is one; the one that stands is returned (A5)."""
-    taken = tx.conn.execute(
-        message.update().where(message.c.id == message_id, message.c.answer.is_(None)),
-        {"answer": answer, "answer_code": code},
-    )
+    taken = _ANSWER_ONCE.run(tx.conn, {"which": message_id, "answer": answer, "answer_code": code})
     if taken.rowcount == 1:
         return answer
-    stands = tx.conn.execute(sa.select(message.c.answer).where(message.c.id == message_id)).scalar_one()
-    return bytes(stands)
+    return bytes(_ANSWER.run(tx.conn, {"which": message_id}).scalar())
 
 
-_ANSWER_CODE = sa.select(message.c.answer_code).where(message.c.id == sa.bindparam("which"))
+_ANSWER_ONCE = Prepared(message.update().where(message.c.id == sa.bindparam("which"), message.c.answer.is_(None)))
+_ANSWER = Prepared(sa.select(message.c.answer).where(message.c.id == sa.bindparam("which")))
+_ANSWER_CODE = Prepared(sa.select(message.c.answer_code).where(message.c.id == sa.bindparam("which")))
 
 
 def answer_code_of(conn: sa.Connection, message_id: int) -> str:
     """MSA-1 of the answer that is stored; empty where none is."""
-    return str(conn.execute(_ANSWER_CODE, {"which": message_id}).scalar_one())
+    return str(_ANSWER_CODE.run(conn, {"which": message_id}).scalar())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from bridge.domain.states import UNDER_WAY, State
 from bridge.store.inbox import move, record
 from bridge.store.port import Transaction
+from bridge.store.prepared import Prepared
 from bridge.store.schema import barrier, message, millis, task
 
 AWAITING_ORDER = "awaiting_order"
@@ -59,7 +60,7 @@ def _open(table: sa.FromClause) -> sa.ColumnElement[bool]:
     return table.c.state.in_(_written(State.RECEIVED, *UNDER_WAY))
 
 
-_NEXT_RECEIVED = (
+_NEXT_RECEIVED = Prepared(
     message.update()
     .where(
         message.c.id.in_(
@@ -87,7 +88,7 @@ _HELD_UP = (
 _BARRED = (
     sa.select(barrier.c.id).where(barrier.c.order_key == _next.c.order_key, barrier.c.message_id < _next.c.id).exists()
 )
-_CLAIM = (
+_CLAIM = Prepared(
     message.update()
     .where(
         message.c.id.in_(
@@ -111,13 +112,15 @@ _CLAIM = (
 )
 
 
-_NEXT_DUE = sa.select(sa.func.min(message.c.next_at)).where(
-    message.c.state.in_(_written(State.RETRY)), _open(message), message.c.owner.is_(None)
+_NEXT_DUE = Prepared(
+    sa.select(sa.func.min(message.c.next_at)).where(
+        message.c.state.in_(_written(State.RETRY)), _open(message), message.c.owner.is_(None)
+    )
 )
 
 
 def _claimed(row: Any) -> Claimed:
-    return Claimed(**{**row._mapping, "state": State(row.state)})  # noqa: SLF001  SQLAlchemy's public name
+    return Claimed(**{**row._asdict(), "state": State(row.state)})
 
 
 def next_received(tx: Transaction, limit: int) -> list[Claimed]:
@@ -125,7 +128,7 @@ def next_received(tx: Transaction, limit: int) -> list[Claimed]:
 
     The attempt is counted before anything is parsed, so that a poison message cannot hide (F28).
     """
-    rows = tx.conn.execute(_NEXT_RECEIVED, {"most": limit}).all()
+    rows = _NEXT_RECEIVED.run(tx.conn, {"most": limit}).all()
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
 
 
@@ -135,7 +138,7 @@ def claim(tx: Transaction, owner: str, limit: int, *, at: datetime) -> list[Clai
     A recording that waits for its order holds nobody up. Messages without a patient key do not wait for each other.
     """
     asked = {"most": limit, "now": millis(at), "new_owner": owner}
-    rows = tx.conn.execute(_CLAIM, asked).all()
+    rows = _CLAIM.run(tx.conn, asked).all()
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
 
 
@@ -151,7 +154,7 @@ def release(tx: Transaction, message_id: int, *, at: datetime) -> None:
 
 def next_due(conn: sa.Connection) -> int | None:
     """When the earliest waiting message is due, in stored milliseconds; None where none waits."""
-    due: int | None = conn.execute(_NEXT_DUE).scalar()
+    due: int | None = _NEXT_DUE.run(conn).scalar()
     return due
 
 

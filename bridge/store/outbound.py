@@ -7,14 +7,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from bridge.store.port import Transaction
+from bridge.store.prepared import Prepared
 from bridge.store.schema import millis, outbound
 
 WAITING, SENT, HELD = "WAITING", "SENT", "HELD"
 
 _earlier = outbound.alias("earlier")
 _waiting = sa.literal_column("'WAITING'", sa.Text)
-_ADD = outbound.insert()
-_NEXT = (
+_ADD = Prepared(outbound.insert())
+_NEXT = Prepared(
     sa.select(outbound)
     .where(
         outbound.c.state == _waiting,
@@ -62,8 +63,8 @@ def add(
     at: datetime,
 ) -> None:
     """Keep a message of ours, in the transaction of what it tells."""
-    tx.conn.execute(
-        _ADD,
+    _ADD.run(
+        tx.conn,
         {
             "message_id": message_id,
             "kind": kind,
@@ -87,7 +88,7 @@ def addresses(conn: sa.Connection) -> dict[str, int]:
 
 def next_due(conn: sa.Connection, address: str, *, at: datetime) -> Due | None:
     """The oldest message that can go to this receiver now: in order for each patient."""
-    row = conn.execute(_NEXT, {"own_address": address, "now": millis(at)}).first()
+    row = _NEXT.run(conn, {"own_address": address, "now": millis(at)}).first()
     if row is None:
         return None
     return Due(

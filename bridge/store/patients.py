@@ -13,15 +13,18 @@ import sqlalchemy as sa
 
 from bridge.domain.patient import Demographics, Identifier, PatientUpdate
 from bridge.store.port import Transaction
+from bridge.store.prepared import Prepared
 from bridge.store.schema import alias, millis, patient
 
 LONGEST_CHAIN = 32
 
-_RECORDS = sa.select(patient).where(patient.c.value == sa.bindparam("own_value"))
-_SET = patient.update().where(patient.c.id == sa.bindparam("own_id"))
-_ADD = patient.insert()
-_RETIRED = sa.select(alias).where(alias.c.retired_value == sa.bindparam("own_value"), alias.c.undone_at.is_(None))
-_ADD_ALIAS = alias.insert()
+_RECORDS = Prepared(sa.select(patient).where(patient.c.value == sa.bindparam("own_value")))
+_SET = Prepared(patient.update().where(patient.c.id == sa.bindparam("own_id")))
+_ADD = Prepared(patient.insert())
+_RETIRED = Prepared(
+    sa.select(alias).where(alias.c.retired_value == sa.bindparam("own_value"), alias.c.undone_at.is_(None))
+)
+_ADD_ALIAS = Prepared(alias.insert())
 _UNKNOWN = {f.name: "" for f in fields(Demographics)}
 
 
@@ -36,7 +39,7 @@ class Alias:
 
 def aliases_of(conn: sa.Connection, identifier: Identifier, *, site_authority: str) -> list[Alias]:
     """The merges in force by which this identifier is retired."""
-    rows = conn.execute(_RETIRED, {"own_value": identifier.value}).all()
+    rows = _RETIRED.run(conn, {"own_value": identifier.value}).all()
     found = [
         Alias(
             r.id,
@@ -66,7 +69,7 @@ def _record(conn: sa.Connection, identifier: Identifier, *, site_authority: str)
     """The row of this identifier, and whether more than one could be meant. The exact authority goes before an
     absent one.
     """
-    rows = conn.execute(_RECORDS, {"own_value": identifier.value}).all()
+    rows = _RECORDS.run(conn, {"own_value": identifier.value}).all()
     exact = [r for r in rows if r.authority == identifier.authority]
     own = [r for r in rows if Identifier(r.value, r.authority).agrees(identifier, site_authority=site_authority)]
     if exact and identifier.authority:
@@ -96,16 +99,16 @@ def update_patient(tx: Transaction, update: PatientUpdate, message_id: int, *, s
     row = _exact(tx.conn, identifier) or _record(tx.conn, identifier, site_authority=site_authority)[0]
     if row is None:
         own = {"value": identifier.value, "authority": identifier.authority, "message_id": message_id}
-        tx.conn.execute(_ADD, {**_UNKNOWN, **own, **said, "inactive": False, "visit": _visit_text({}, update.visit)})
+        _ADD.run(tx.conn, {**_UNKNOWN, **own, **said, "inactive": False, "visit": _visit_text({}, update.visit)})
         return []
     visit = _visit_text(json.loads(row.visit) if row.visit else {}, update.visit)
     values = {**said, "message_id": message_id, "inactive": False, "visit": visit}
-    tx.conn.execute(_SET, {"own_id": row.id, **values})
+    _SET.run(tx.conn, {"own_id": row.id, **values})
     return [key for key, value in said.items() if getattr(row, key) and getattr(row, key) != value]
 
 
 def _exact(conn: sa.Connection, identifier: Identifier) -> Any | None:
-    rows = conn.execute(_RECORDS, {"own_value": identifier.value}).all()
+    rows = _RECORDS.run(conn, {"own_value": identifier.value}).all()
     return next((r for r in rows if r.authority == identifier.authority), None)
 
 
@@ -123,11 +126,11 @@ def fill_patient(
         return
     if row is None:
         own = {"value": identifier.value, "authority": identifier.authority, "message_id": message_id}
-        tx.conn.execute(_ADD, {**own, **asdict(known), "inactive": False, "visit": ""})
+        _ADD.run(tx.conn, {**own, **asdict(known), "inactive": False, "visit": ""})
         return
     gaps = {key: value for key, value in asdict(known).items() if value and not getattr(row, key)}
     if gaps:
-        tx.conn.execute(_SET, {"own_id": row.id, **gaps})
+        _SET.run(tx.conn, {"own_id": row.id, **gaps})
 
 
 def mark_inactive(tx: Transaction, identifier: Identifier, message_id: int, *, site_authority: str) -> bool:
@@ -135,14 +138,14 @@ def mark_inactive(tx: Transaction, identifier: Identifier, message_id: int, *, s
     row, _ = _record(tx.conn, identifier, site_authority=site_authority)
     if row is None:
         return False
-    tx.conn.execute(_SET, {"own_id": row.id, "inactive": True, "message_id": message_id})
+    _SET.run(tx.conn, {"own_id": row.id, "inactive": True, "message_id": message_id})
     return True
 
 
 def retire(tx: Transaction, retired: Identifier, survivor: Identifier, message_id: int, *, at: datetime) -> None:
     """From now on the one identifier stands for the other."""
-    tx.conn.execute(
-        _ADD_ALIAS,
+    _ADD_ALIAS.run(
+        tx.conn,
         {
             "retired_value": retired.value,
             "retired_authority": retired.authority,
@@ -180,7 +183,7 @@ def move_record(tx: Transaction, old: Identifier, new: Identifier, *, site_autho
     """The record goes over to a new identifier that nobody has yet (A46, A47)."""
     row, _ = _record(tx.conn, old, site_authority=site_authority)
     if row is not None:
-        tx.conn.execute(_SET, {"own_id": row.id, "value": new.value, "authority": new.authority})
+        _SET.run(tx.conn, {"own_id": row.id, "value": new.value, "authority": new.authority})
 
 
 def rename_visit(tx: Transaction, identifier: Identifier, old: str, new: str, *, site_authority: str) -> None:
@@ -188,4 +191,4 @@ def rename_visit(tx: Transaction, identifier: Identifier, old: str, new: str, *,
     row, _ = _record(tx.conn, identifier, site_authority=site_authority)
     visit = json.loads(row.visit) if row is not None and row.visit else {}
     if row is not None and visit.get("number") == old:
-        tx.conn.execute(_SET, {"own_id": row.id, "visit": _visit_text(visit, {"number": new})})
+        _SET.run(tx.conn, {"own_id": row.id, "visit": _visit_text(visit, {"number": new})})

@@ -5,12 +5,12 @@ Times are whole milliseconds since 1970 UTC. JSON is text. Nothing here is parti
 
 import functools
 from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.domain.states import UNDER_WAY, State
+from bridge.store.prepared import Prepared
 
 metadata = sa.MetaData(
     naming_convention={
@@ -223,7 +223,7 @@ def moment(stored: int) -> datetime:
 
 
 @functools.cache
-def insert_new(dialect_name: str, table: sa.Table, returning: str) -> Any:
+def insert_new(dialect_name: str, table: sa.Table, returning: str) -> Prepared:
     """An INSERT that leaves an existing row (by any unique index) as it is; no row comes back then."""
     dialect = sqlite if dialect_name == "sqlite" else postgresql
-    return dialect.insert(table).on_conflict_do_nothing().returning(table.c[returning])
+    return Prepared(dialect.insert(table).on_conflict_do_nothing().returning(table.c[returning]))

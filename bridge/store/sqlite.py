@@ -162,7 +162,7 @@ class SqliteStore:
         conn.exec_driver_sql("SAVEPOINT work")
         try:
             job.result = job.work(transaction)
-        except sa.exc.DBAPIError as cause:
+        except (sa.exc.DBAPIError, sqlite3.Error) as cause:
             job.error = _mapped(cause)
             if not cast("sqlite3.Connection", conn.connection.driver_connection).in_transaction:
                 raise job.error from cause  # SQLite itself rolled the whole transaction back (disk full, I/O error)
@@ -209,13 +209,14 @@ def _resolve(job: _Job) -> None:
         job.future.set_result(job.result)
 
 
-def _mapped(cause: sa.exc.DBAPIError) -> StoreError | StoreConflict:
-    if isinstance(cause, sa.exc.IntegrityError):
+def _mapped(error: sa.exc.DBAPIError | sqlite3.Error) -> StoreError | StoreConflict:
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if isinstance(cause, sqlite3.IntegrityError):
         return StoreConflict("a row that must be alone has a twin already")
-    code = getattr(cause.orig, "sqlite_errorcode", 0) & 0xFF
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return StoreFull("the store's disk is full")
-    return StoreError(f"the store refused a statement: {type(cause.orig).__name__}")
+    return StoreError(f"the store refused a statement: {type(cause).__name__}")
 
 
 def writer_engine(path: Path) -> sa.Engine:

@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from bridge.domain.states import State
 from bridge.domain.task import FieldTrace
 from bridge.store.port import Transaction
+from bridge.store.prepared import Prepared
 from bridge.store.schema import message, millis, task
 
-_AGAIN = (
+_AGAIN = Prepared(
     task.update()
     .where(
         task.c.key == sa.bindparam("own_key"),
@@ -24,9 +25,9 @@ _AGAIN = (
     )
     .returning(task.c.id)
 )
-_INTEND = task.insert().returning(task.c.id)
-_SETTLE = task.update().where(task.c.id == sa.bindparam("own_id"))
-_OF_MESSAGE = (
+_INTEND = Prepared(task.insert().returning(task.c.id))
+_SETTLE = Prepared(task.update().where(task.c.id == sa.bindparam("own_id")))
+_OF_MESSAGE = Prepared(
     sa.select(task).where(task.c.message_id == sa.bindparam("own_message")).order_by(task.c.position, task.c.generation)
 )
 
@@ -57,13 +58,13 @@ def intend(
         "intent_at": millis(at),
         "settled_at": None,
     }
-    again = tx.conn.execute(
-        _AGAIN, {"own_key": key, "own_generation": generation, "own_message": message_id, **values}
+    again = _AGAIN.run(
+        tx.conn, {"own_key": key, "own_generation": generation, "own_message": message_id, **values}
     ).first()
     if again is not None:
         return int(again.id)
-    made = tx.conn.execute(
-        _INTEND,
+    made = _INTEND.run(
+        tx.conn,
         {
             **values,
             "message_id": message_id,
@@ -104,8 +105,8 @@ def settle(
     api_text: str = "",
 ) -> None:
     """What the POST came to."""
-    tx.conn.execute(
-        _SETTLE,
+    _SETTLE.run(
+        tx.conn,
         {
             "own_id": task_row,
             "state": state,
@@ -121,7 +122,7 @@ def settle(
 
 def of_message(conn: sa.Connection, message_id: int) -> list[Any]:
     """The task rows of a message, by position, the newest generation last."""
-    return list(conn.execute(_OF_MESSAGE, {"own_message": message_id}).all())
+    return list(_OF_MESSAGE.run(conn, {"own_message": message_id}).all())
 
 
 def recording_task(conn: sa.Connection, message_id: int) -> tuple[Any, str] | None:

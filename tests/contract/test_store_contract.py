@@ -15,7 +15,7 @@ from bridge.domain.patient import Identifier, PatientUpdate
 from bridge.domain.states import State
 from bridge.domain.task import Mapped, NumberKind, OrderNumber
 from bridge.errors import StoreConflict, StoreRefused
-from bridge.store import book, inbox, line, listing, migrate, patients, tasks
+from bridge.store import book, inbox, line, listing, patients, tasks
 from bridge.store.port import Notice
 from bridge.store.schema import event, message, metadata
 from bridge.store.sqlite import SqliteStore, reader_engine, writer_engine
@@ -324,7 +324,7 @@ async def test_synchronous_is_full_and_the_journal_is_wal(store: SqliteStore) ->
     assert await store.write(pragmas) == (2, "wal")
 
 
-@pytest.mark.parametrize("statement", [line._NEXT_RECEIVED, line._CLAIM, line._NEXT_DUE])
+@pytest.mark.parametrize("statement", [one.statement for one in (line._NEXT_RECEIVED, line._CLAIM, line._NEXT_DUE)])
 async def test_the_line_of_work_is_found_by_index_however_much_is_kept(store: SqliteStore, statement: Any) -> None:
     def plan(conn: sa.Connection) -> list[str]:
         text = str(statement.compile(conn.engine, compile_kwargs={"render_postcompile": True}))

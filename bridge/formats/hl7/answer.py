@@ -42,8 +42,8 @@ def build(
 
     MSA-2 is MSH-10 byte for byte. `now` is aware: MSH-7 carries its offset. `namespace` is ORC-3.2. An order response
     has an ORC for each of `verdict.orders`. ORM has no response from 2.7 on, where ORM itself is gone: who still sends
-    it gets the ORR of 2.6. An accept acknowledgement (CA, CE, CR) is always an ACK. `apart`: a message of its own in enhanced
-    mode, which asks for an accept acknowledgement and no other (HL7 v2.5.1 §2.9.3.2).
+    it gets the ORR of 2.6. An accept acknowledgement (CA, CE, CR) is always an ACK. `apart`: a message of its own in
+    enhanced mode, which asks for an accept acknowledgement and no other (HL7 v2.5.1 §2.9.3.2).
     """
     form = _Form(message)
     kind = _RESPONSES.get(form.header.type)
