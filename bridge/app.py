@@ -109,8 +109,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             proxy=settings.cardio.proxy,
         )
         stack.push_async_callback(client.aclose)
-        reading = Reading(store, payloads, rules, settings, clock, answers)
         delivering = Delivering(store, payloads, client, Deciding(settings, key, clock), settings, clock, answers)
+        reading = Reading(store, payloads, rules, settings, clock, answers, delivering)
         replies = Replies()
         await store.write(lambda tx: destinations.note(tx, "cardio", down=False, at=clock.now()))
         store.subscribe(replies.hear)
@@ -126,8 +126,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 def _waker(reading: Reading, delivering: Delivering, telling: Telling) -> Callable[[Sequence[Notice]], None]:
     def hear(notices: Sequence[Notice]) -> None:
         topics = {n.topic for n in notices}
-        if "received" in topics:
-            reading.wake.set()
+        reading.hear(notices)
         if "ready" in topics:
             delivering.wake.set()
         if "outbound" in topics:

@@ -3,6 +3,7 @@
 Several files in one run count one after the other, as they would if they came in: a cancel finds its order.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -60,7 +61,7 @@ class DryRun:
         with self._transaction() as tx:
             claimed = self._keep(tx, content, sender, now)
             entered = self._entering.enter(tx, claimed, understood, message)
-            self._settle(tx, claimed.id, entered)
+            self._settle(tx, claimed.id, entered.understood)
             came_to = listing.whole(tx.conn, claimed.id) or {}
         return {
             "state": came_to["state"],
@@ -101,7 +102,7 @@ class DryRun:
             return
         (claimed,) = line.claim(tx, "dry run", 1, at=self._clock.now())
         told: list[Told] = []
-        for order, before in orders_of(claimed):
+        for order, before in orders_of(json.loads(claimed.understood or "{}")):
             step = before or self._deciding.draft(tx, message_id, order)
             if isinstance(step, Post):
                 made = (self._next_id,)

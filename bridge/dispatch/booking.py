@@ -4,7 +4,7 @@ Everything that needs no POST is decided here, inside the transaction that enter
 and its draft is decided when its turn to be sent comes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -95,7 +95,7 @@ class Booking:
 
     def canonical(self, tx: Transaction, identifier: Identifier) -> Identifier:
         """The identifier that counts now."""
-        return patients.canonical(tx.conn, identifier, site_authority=self._authority)
+        return canonical(tx, identifier, self._authority)
 
     # --- new orders -----------------------------------------------------------------------------------------
 
@@ -108,14 +108,16 @@ class Booking:
         sent_at: datetime | None,
     ) -> Told | None:
         new = self._book(tx, message_id, order, sent_at)
-        if not new:
+        if new:
+            tx.known["fresh", message_id, order.position] = new
+        else:
             told = self._tombstone(tx, message_id, order, sent_at)
             if told is not None:
                 return told
         if wanted.control == "RO":
             self._link_replaced(tx, message_id, order)
         if self._settings.orders.create == "on_recording":
-            return self._on_recording(tx, order, wanted, new=new)
+            return self._on_recording(tx, order, wanted, new=new is not None)
         return None
 
     def _book(
@@ -127,7 +129,7 @@ class Booking:
         *,
         ordered: bool = True,
         standing: Standing = Standing.ACTIVE,
-    ) -> bool:
+    ) -> book.BookedOrder | None:
         if order.own_number is None:
             raise ValueError("an order without a number cannot be booked")
         return book.book_order(
@@ -324,6 +326,24 @@ class Booking:
                 book.stand(tx, order.id, Standing.CANCELLED, withdrawn_by=message_id)
                 cancelled.append(order.id)
         return cancelled
+
+
+def canonical(tx: Transaction, identifier: Identifier, site_authority: str) -> Identifier:
+    """The identifier that counts now, looked up once a transaction."""
+    key = ("canonical", identifier)
+    if key not in tx.known:
+        tx.known[key] = patients.canonical(tx.conn, identifier, site_authority=site_authority)
+    found: Identifier = tx.known[key]
+    return found
+
+
+def recordings_with(tx: Transaction, values: Iterable[str]) -> list[int]:
+    """The recordings with one of these numbers, looked up once a transaction."""
+    key = ("recordings", frozenset(values))
+    if key not in tx.known:
+        tx.known[key] = book.recordings_with(tx.conn, key[1])
+    found: list[int] = tx.known[key]
+    return found
 
 
 def duplicate() -> Told:

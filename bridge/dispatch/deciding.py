@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.clock import Clock
-from bridge.dispatch.booking import cancelled, duplicate
+from bridge.dispatch.booking import cancelled, canonical, duplicate, recordings_with
 from bridge.dispatch.concluding import Told, told_from_json, told_of
 from bridge.dispatch.key import tagged, task_key
 from bridge.dispatch.understand import UnderstoodOrder, order_from_json
@@ -86,6 +86,11 @@ class Deciding:
     def draft(self, tx: Transaction, message_id: int, order: UnderstoodOrder) -> Post | Told | Hold | WaitForRelease:
         """The draft of one order, unless there is an answer already: its own, its twin's, its recording's."""
         control = order.asked.done if order.asked is not None else "OK"
+        fresh: book.BookedOrder | None = tx.known.get(("fresh", message_id, order.position))
+        if fresh is not None:  # booked in this very transaction: nothing can have become of it
+            return self._unrecorded(tx, order, fresh.mapped, control) or self._intend_draft(
+                tx, message_id, order, fresh, fresh.mapped, 1
+            )
         mine = [row for row in tasks.of_message(tx.conn, message_id) if row.position == order.position]
         if mine and State(mine[-1].state) is not State.RETRY:
             return told_of(mine[-1], control)
@@ -108,11 +113,15 @@ class Deciding:
             return cancelled("order_cancelled")
         elif booked.standing is Standing.ON_HOLD:
             return WaitForRelease()
-        recorded = self._recorded(tx, order, mapped)
-        if recorded:
-            return Told(OrderReply(control, recorded), State.CREATED, reason="recording_came_first")
         generation = mine[-1].generation if mine else earlier.generation + 1 if earlier is not None else 1
-        return self._intend_draft(tx, message_id, order, booked, mapped, generation)
+        return self._unrecorded(tx, order, mapped, control) or self._intend_draft(
+            tx, message_id, order, booked, mapped, generation
+        )
+
+    def _unrecorded(self, tx: Transaction, order: UnderstoodOrder, mapped: Mapped, control: str) -> Told | None:
+        """None: no recording of this order has a task; else its ids are the order's."""
+        recorded = self._recorded(tx, order, mapped)
+        return Told(OrderReply(control, recorded), State.CREATED, reason="recording_came_first") if recorded else None
 
     def _intend_draft(
         self,
@@ -136,6 +145,7 @@ class Deciding:
         )
         row = tasks.intend(
             tx,
+            again=generation > 1 or ("fresh", message_id, order.position) not in tx.known,
             message_id=message_id,
             position=order.position,
             order_id=booked.id,
@@ -150,7 +160,7 @@ class Deciding:
 
     def canonical(self, tx: Transaction, identifier: Identifier) -> Identifier:
         """The identifier that counts now: merges followed."""
-        return patients.canonical(tx.conn, identifier, site_authority=self._authority)
+        return canonical(tx, identifier, self._authority)
 
     def _twin(
         self,
@@ -178,7 +188,7 @@ class Deciding:
     def _recorded(self, tx: Transaction, order: UnderstoodOrder, mapped: Mapped) -> tuple[int, ...]:
         """The ids of a task that the order's recording has already, matched by the same rule."""
         facts = OrderFacts(0, mapped.numbers, self.canonical(tx, order.patient), demographics(mapped))
-        for message_id in book.recordings_with(tx.conn, (n.value for n in mapped.numbers)):
+        for message_id in recordings_with(tx, (n.value for n in mapped.numbers)):
             found = tasks.recording_task(tx.conn, message_id)
             if found is None or State(found[0].state) is not State.CREATED or found[0].order_id is not None:
                 continue
@@ -286,9 +296,8 @@ def _merged(said: Identifier, now: Identifier) -> Identifier | None:
     return now if now.value != said.value else None
 
 
-def orders_of(claimed: line.Claimed) -> list[tuple[UnderstoodOrder, Told | None]]:
+def orders_of(document: dict[str, Any]) -> list[tuple[UnderstoodOrder, Told | None]]:
     """The orders of a message as they were understood, each with what it was told when it was entered."""
-    document = json.loads(claimed.understood or "{}")
     return [
         (order_from_json(o, book.mapped_from_json(o["mapped"])), told_from_json(o.get("told")))
         for o in document.get("orders", ())

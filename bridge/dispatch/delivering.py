@@ -5,8 +5,7 @@ import functools
 import json
 import random
 import secrets
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
 import structlog
 
@@ -14,36 +13,27 @@ from bridge.clock import Clock
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.concluding import Told, concluded, refusal
-from bridge.dispatch.deciding import Attach, Deciding, Hold, Post, WaitForOrder, WaitForRelease, orders_of
+from bridge.dispatch.deciding import Attach, Deciding, Post, orders_of
+from bridge.dispatch.entering import Entered
 from bridge.dispatch.health import Health
+from bridge.dispatch.in_hand import InHand, Moves, Taken
 from bridge.dispatch.policy import Created, Decision, InDoubt, PauseDestination, Reject, Retry, Step, decide
-from bridge.dispatch.understand import UnderstoodOrder, doubts_from_json
+from bridge.dispatch.understand import doubts_from_json
 from bridge.dispatch.uploading import Uploaded, Uploading
 from bridge.domain.outcome import NotSent
 from bridge.domain.recording import Recording
-from bridge.domain.states import SETTLED, State
+from bridge.domain.states import MOVES, State
 from bridge.domain.task import Mapped
 from bridge.domain.verdict import OrderReply
-from bridge.errors import BadInput, BridgeError, CannotScale, CommitUnknown, StoreConflict, StoreError
+from bridge.errors import BadInput, BridgeError, CannotScale, CommitUnknown, StoreError
 from bridge.formats.dicom.reader import read_object
+from bridge.formats.hl7.reader import Message
 from bridge.settings import Settings
-from bridge.store import book, destinations, inbox, line, tasks
+from bridge.store import book, destinations, line, tasks
 from bridge.store.payloads import Payloads
-from bridge.store.port import Store, T, Transaction, Work
+from bridge.store.port import Store, Transaction
 
 log = structlog.get_logger()
-
-UNTIL_TOLD = 10 * 365 * 86400.0
-"""Seconds that a message on hold waits for itself: the release wakes it."""
-
-
-@dataclass(slots=True)
-class _Work:
-    """One message in hand, and the state that it is in right now."""
-
-    claimed: line.Claimed
-    state: State
-    told: list[Told] = field(default_factory=list)
 
 
 class Delivering:
@@ -66,9 +56,13 @@ class Delivering:
         self._settings = settings
         self._clock = clock
         self._answers = answers
+        self._moves = Moves(store, clock, answers)
         self._uploading = Uploading(client, payloads, settings.cardio.chunk_size)
         self._owner = secrets.token_hex(6)
         self._active: set[asyncio.Task[None]] = set()
+        self._reserved = 0
+        self._backlog = True
+        self._stopping = False
         self._random = random.Random()  # noqa: S311  jitter, not a secret
         self.health = Health()
         self.wake = asyncio.Event()
@@ -77,31 +71,73 @@ class Delivering:
         """Until cancelled; `drain` waits for what is in flight."""
         while True:
             self.wake.clear()
-            pause = self.health.may_send(self._clock.monotonic())
-            room = (1 if self.health.known_down else self._settings.cardio.in_flight) - len(self._active)
+            pause, room = self._room()
+            self._backlog = True
             claimed: list[line.Claimed] = []
             due: int | None = None
             if pause <= 0 and room > 0:
                 try:
-                    claimed, due = await self._store.write(functools.partial(self._claim, room=room))
+                    claimed, due, self._backlog = await self._store.write(functools.partial(self._claim, room=room))
                 except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
                     log.error("line.not_claimed", error=type(problem).__name__)
                     pause = 1.0
                 for one in claimed:
-                    task = asyncio.create_task(self._deliver(one), name=f"deliver-{one.id}")
-                    self._active.add(task)
-                    task.add_done_callback(self._done)
+                    self._start(InHand(one, one.state), None)
             if not claimed:
                 await self._clock.wait(self.wake, pause if pause > 0 else self._until(due))
 
+    def _room(self) -> tuple[float, int]:
+        """Seconds until something may be sent, and how many messages may be taken in hand."""
+        most = 1 if self.health.known_down else self._settings.cardio.in_flight
+        return self.health.may_send(self._clock.monotonic()), most - len(self._active) - self._reserved
+
+    def _start(self, work: InHand, step: Post | None) -> None:
+        task = asyncio.create_task(self._deliver(work, step), name=f"deliver-{work.claimed.id}")
+        self._active.add(task)
+        task.add_done_callback(self._done)
+
+    # --- a message that is sent in the breath that enters it ---------------------------------------------------
+
+    def reserve(self) -> bool:
+        """Keep a place for a message that is about to be entered. Whoever gets one gives it back by `begin`."""
+        pause, room = self._room()
+        if pause > 0 or room <= 0 or self._stopping:
+            return False
+        self._reserved += 1
+        return True
+
+    def take(self, tx: Transaction, claimed: line.Claimed, entered: Entered, message: Message) -> Taken | None:
+        """Claim a message in the transaction that enters it, and write its first intention: one commit, not three.
+
+        None where something of its patient stands before it: it waits in line.
+        """
+        if not line.claim_one(tx, self._owner, claimed.id):
+            return None
+        tx.notices[:] = [n for n in tx.notices if (n.topic, n.message_id) != ("ready", claimed.id)]
+        tx.notify("taken", claimed.id)
+        orders = list(zip(entered.understood.orders, entered.told, strict=True))
+        mine = replace(claimed, state=State.READY, order_key=entered.order_key, attempts=claimed.attempts + 1)
+        work = InHand(mine, State.READY, orders, message=message)
+        work.doubts = entered.understood.doubts
+        return Taken(work, self._advance(tx, work))
+
+    def begin(self, taken: Taken | None) -> None:
+        """The place that was kept is used, or given back."""
+        self._reserved -= 1
+        if taken is not None and taken.step is not None:
+            self._start(taken.work, taken.step)
+        else:
+            self.wake.set()
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._active.discard(task)
-        self.wake.set()
+        if self._backlog:
+            self.wake.set()
 
-    def _claim(self, tx: Transaction, room: int) -> tuple[list[line.Claimed], int | None]:
-        """What can be done now; where there is nothing, when something will be."""
+    def _claim(self, tx: Transaction, room: int) -> tuple[list[line.Claimed], int | None, bool]:
+        """What can be done now; where there is nothing, when something will be; and whether more waits in line."""
         claimed = line.claim(tx, self._owner, room, at=self._clock.now())
-        return claimed, None if claimed else line.next_due(tx.conn)
+        return claimed, None if claimed else line.next_due(tx.conn), line.waits(tx.conn)
 
     def _until(self, due: int | None) -> float:
         if due is None:
@@ -109,85 +145,81 @@ class Delivering:
         return min(max(due / 1000 - self._clock.now().timestamp(), 0.01), 30.0)
 
     async def drain(self, seconds: float) -> None:
-        """Let what is in flight come to its outcome (F43)."""
-        if self._active:
-            await asyncio.wait(self._active, timeout=seconds)
+        """Let what is in flight come to its outcome (F43); nothing more is taken in hand."""
+        self._stopping = True
+        deadline = self._clock.monotonic() + seconds
+        while (self._active or self._reserved) and (left := deadline - self._clock.monotonic()) > 0:
+            if self._active:
+                await asyncio.wait(self._active, timeout=left)
+            else:
+                await self._clock.sleep(0.01)  # a message is being entered whose intention goes with it
 
     # --- one message ----------------------------------------------------------------------------------------
 
-    async def _deliver(self, claimed: line.Claimed) -> None:
-        work = _Work(claimed, claimed.state)
+    async def _deliver(self, work: InHand, step: Post | None) -> None:
+        claimed = work.claimed
         try:
             if claimed.kind == "hl7":
-                await self._orders(work)
+                await self._orders(work, step)
             else:
                 await self._recording(work)
         except (CannotScale, BadInput) as problem:
             log.warning("message.held", message=claimed.id, reason="cannot_convert", error=type(problem).__name__)
-            await self._hold(work, "cannot_convert", {"why": str(problem)})
+            await self._moves.hold(work, "cannot_convert", {"why": str(problem)})
         except StoreError as problem:
             log.error("message.interrupted", message=claimed.id, error=type(problem).__name__)
-            await self._insist(work, lambda tx: line.release(tx, claimed.id, at=self._clock.now()))
+            await self._moves.insist(work, lambda tx: line.release(tx, claimed.id, at=self._clock.now()))
         except CommitUnknown as problem:
             # The service ends; what is committed stands: a start calls an INTENT in doubt, anything else goes on.
             log.error("message.interrupted", message=claimed.id, error=type(problem).__name__)
         except (BridgeError, OSError, LookupError, ValueError, TypeError) as problem:
             log.error("message.held", message=claimed.id, reason="poison", error=type(problem).__name__)
-            await self._hold(work, "poison", {"error": type(problem).__name__})
+            await self._moves.hold(work, "poison", {"error": type(problem).__name__})
 
-    async def _orders(self, work: _Work) -> None:
-        """The drafts of a message, one after the other; then its answer."""
-        orders = orders_of(work.claimed)
-        for number, (order, told) in enumerate(orders, 1):
-            if told is not None:  # settled when it came in
-                work.told.append(told)
-                continue
-            step = await self._write(work, lambda tx, o=order: self._intend_draft(tx, work, o))  # type: ignore[misc]
-            if step is None:
-                return
+    async def _orders(self, work: InHand, step: Post | None) -> None:
+        """The drafts of a message, one after the other; its answer is written with what the last one came to."""
+        if step is None:
+            document = json.loads(work.claimed.understood or "{}")
+            work.orders = orders_of(document)
+            work.doubts = doubts_from_json(document)
+            step = await self._moves.write(work, lambda tx: self._advance(tx, work))
+        while step is not None:
+            step = await self._post(work, step)
+
+    def _advance(self, tx: Transaction, work: InHand) -> Post | None:
+        """The next intention of the message. None: nothing is to be sent now, and the message stands as it should."""
+        while work.position < len(work.orders):
+            order, settled = work.orders[work.position]
+            work.position += 1
+            step = settled or self._deciding.draft(tx, work.claimed.id, order)
             if isinstance(step, Told):
+                work.told.append(step)
                 continue
-            control = order.asked.done if order.asked is not None else "OK"
-            if not await self._post(work, step, control, last=number == len(orders)):
-                return
-        if work.state not in SETTLED:
-            await self._write(work, lambda tx: self._settle_message(tx, work))
+            if work.state is State.INTENT:  # the order before it is settled
+                self._moves.move(tx, work, State.READY, reason="order_settled")
+            if not isinstance(step, Post):
+                self._moves.set_aside(tx, work, step)
+                return None
+            self._moves.move(tx, work, State.INTENT)
+            work.control = order.asked.done if order.asked is not None else "OK"
+            return step
+        self._settle_message(tx, work)
+        return None
 
-    def _intend_draft(self, tx: Transaction, work: _Work, order: UnderstoodOrder) -> Post | Told | None:
-        """The intention of one draft. None: held, or put back to wait for its release."""
-        step = self._deciding.draft(tx, work.claimed.id, order)
-        if isinstance(step, Post):
-            self._move(tx, work, State.INTENT)
-        elif isinstance(step, Told):
-            work.told.append(step)
-        else:
-            self._set_aside(tx, work, step)
-            return None
-        return step
-
-    def _move(self, tx: Transaction, work: _Work, after: State, **columns: Any) -> None:
-        """The message goes on. Raises StoreConflict where somebody else moved it: nothing of this is kept then."""
-        if not inbox.move(tx, work.claimed.id, work.state, after, at=self._clock.now(), **columns):
-            raise StoreConflict(f"message {work.claimed.id} is not in {work.state} any more")
-        work.state = after
-
-    def _settle_message(self, tx: Transaction, work: _Work) -> None:
+    def _settle_message(self, tx: Transaction, work: InHand) -> None:
         """Nothing more to send: the state, the answer and the event in one transaction."""
-        message, rules = self._answers.read(work.claimed)
-        doubts = doubts_from_json(json.loads(work.claimed.understood or "{}"))
-        after, reason, verdict = concluded(work.told, doubts, rules.codes)
-        if work.state is State.RETRY:  # resumed, and nothing was left to send
-            self._move(tx, work, State.READY)
+        message = work.message or self._answers.read(work.claimed)[0]
+        rules = self._answers.rules(work.claimed.listener, work.claimed.sender)
+        after, reason, verdict = concluded(work.told, work.doubts, rules.codes)
+        if work.state is State.RETRY or (work.state is State.INTENT and after not in MOVES[State.INTENT]):
+            self._moves.move(tx, work, State.READY)
         columns = self._answers.settled(tx, work.claimed, message, verdict)
-        self._move(tx, work, after, reason=reason, **columns)
+        self._moves.move(tx, work, after, reason=reason, **columns)
 
     # --- the POST -------------------------------------------------------------------------------------------
 
-    async def _post(self, work: _Work, post: Post, control: str = "OK", *, last: bool = True) -> bool:
-        """Send an intention. False: it was not applied, and the message waits for its next time.
-
-        With the last order's outcome its message is settled as well, in the same transaction.
-        """
+    async def _post(self, work: InHand, post: Post) -> Post | None:
+        """Send an intention, write what it came to, and the next intention of its message with it."""
         outcome = await self._client.create_tasks(post.body)
         decision = decide(
             Step.CREATE,
@@ -199,43 +231,21 @@ class Delivering:
         await self._note_health(decision)
         sent = not isinstance(outcome, NotSent)
 
-        def settle(tx: Transaction) -> bool:
-            told = self._settle_post(tx, work, post, decision, control, sent=sent)
+        def settle(tx: Transaction) -> Post | None:
+            told = self._settle_post(tx, work, post, decision, work.control, sent=sent)
             if told is None:
-                return False
+                return None
             work.told.append(told)
-            if work.claimed.kind == "dicom":
-                self._move(tx, work, told.state, reason=told.reason)
-                self._answers.follow(tx, work.claimed, post.task_row, told)
-            elif last:
-                self._settle_message(tx, work)
-            else:
-                self._move(tx, work, State.READY, reason="order_settled")
-            return True
+            if work.claimed.kind == "hl7":
+                return self._advance(tx, work)
+            self._moves.move(tx, work, told.state, reason=told.reason)
+            self._answers.follow(tx, work.claimed, post.task_row, told)
+            return None
 
-        return await self._insist(work, settle)
-
-    async def _write(self, work: _Work, write: Work[T]) -> T:
-        """Write, or leave the work in hand as it was: what is rolled back has not happened."""
-        before, told = work.state, len(work.told)
-        try:
-            return await self._store.write(write)
-        except BaseException:
-            work.state = before
-            del work.told[told:]
-            raise
-
-    async def _insist(self, work: _Work, write: Work[T]) -> T:
-        """Write until it is kept: a full disk is waited out, since what a POST came to stands nowhere else."""
-        while True:
-            try:
-                return await self._write(work, write)
-            except StoreError as problem:
-                log.error("message.not_settled", error=type(problem).__name__)
-                await self._clock.sleep(1.0)
+        return await self._moves.insist(work, settle)
 
     def _settle_post(
-        self, tx: Transaction, work: _Work, post: Post, decision: Decision, control: str, *, sent: bool
+        self, tx: Transaction, work: InHand, post: Post, decision: Decision, control: str, *, sent: bool
     ) -> Told | None:
         now = self._clock.now()
         match decision:
@@ -251,13 +261,9 @@ class Delivering:
             case _:
                 why, after = _waiting(decision)
                 tasks.settle(tx, post.task_row, State.RETRY, at=now, reason=why, sent=sent)
-                self._put_back(tx, work, why, after)
+                self._moves.put_back(tx, work, why, after)
                 return None
         return told
-
-    def _put_back(self, tx: Transaction, work: _Work, reason: str, seconds: float) -> None:
-        due = round((self._clock.now().timestamp() + seconds) * 1000)
-        self._move(tx, work, State.RETRY, reason=reason, next_at=due, owner=None)
 
     async def _note_health(self, decision: Decision) -> None:
         before = self.health
@@ -272,11 +278,11 @@ class Delivering:
 
     # --- recordings -----------------------------------------------------------------------------------------
 
-    async def _recording(self, work: _Work) -> None:
+    async def _recording(self, work: InHand) -> None:
         """Match first, so that nothing is uploaded in vain; match again when the intention is written."""
         claimed = work.claimed
         mapped = book.mapped_from_json(json.loads(claimed.understood or "{}")["recording"])
-        begun = await self._write(work, lambda tx: self._begin(tx, work, mapped))
+        begun = await self._moves.write(work, lambda tx: self._begin(tx, work, mapped))
         if isinstance(begun, Post):
             await self._post(work, begun)
             return
@@ -286,36 +292,25 @@ class Delivering:
         uploaded = await self._upload(work, found.recording)
         if uploaded is None:
             return
-        step = await self._write(work, lambda tx: self._intend_recording(tx, work, mapped, uploaded))
+        step = await self._moves.write(work, lambda tx: self._intend_recording(tx, work, mapped, uploaded))
         if step is not None:
             await self._post(work, step)
 
-    def _begin(self, tx: Transaction, work: _Work, mapped: Mapped) -> Post | Attach | None:
+    def _begin(self, tx: Transaction, work: InHand, mapped: Mapped) -> Post | Attach | None:
         """Whether there is something to upload. None: held, or put back to wait for the order."""
         rows = tasks.of_message(tx.conn, work.claimed.id)
         if rows and rows[-1].sent:  # its bytes may have been sent: these bytes or none
             body = tasks.intend_again(tx, rows[-1].id, at=self._clock.now())
-            self._move(tx, work, State.INTENT)
+            self._moves.move(tx, work, State.INTENT)
             return Post(rows[-1].id, body)
         decided = self._deciding.attach(tx, work.claimed, mapped)
         if not isinstance(decided, Attach):
-            self._set_aside(tx, work, decided)
+            self._moves.set_aside(tx, work, decided)
             return None
-        self._move(tx, work, State.UPLOADING)
+        self._moves.move(tx, work, State.UPLOADING)
         return decided
 
-    def _set_aside(self, tx: Transaction, work: _Work, decided: Hold | WaitForOrder | WaitForRelease | Post) -> None:
-        """A person must look, or it waits for what is to come."""
-        if isinstance(decided, Hold):
-            columns = self._answers.held(tx, work.claimed)
-            self._move(tx, work, State.HELD, reason=decided.reason, detail=decided.detail, **columns)
-        elif isinstance(decided, WaitForOrder):
-            seconds = decided.until / 1000 - self._clock.now().timestamp()
-            self._put_back(tx, work, line.AWAITING_ORDER, max(seconds, 0.0))
-        elif isinstance(decided, WaitForRelease):
-            self._put_back(tx, work, line.ON_HOLD, UNTIL_TOLD)
-
-    async def _upload(self, work: _Work, recording: Recording) -> Uploaded | None:
+    async def _upload(self, work: InHand, recording: Recording) -> Uploaded | None:
         """The upload, whole; None where it failed and the message waits, or is refused."""
         result = await self._uploading.upload(recording, self._payloads.path(work.claimed.payload or ""))
         if isinstance(result, Uploaded):
@@ -326,32 +321,21 @@ class Delivering:
         def settle(tx: Transaction) -> None:
             if isinstance(decision, Reject):
                 detail = {"step": outcome_step.value, "api": decision.api_text, "status": decision.status}
-                self._move(tx, work, State.REJECTED, reason=decision.reason, detail=detail)
+                self._moves.move(tx, work, State.REJECTED, reason=decision.reason, detail=detail)
             else:
                 reason, after = _waiting(decision)
-                self._put_back(tx, work, reason, after)
+                self._moves.put_back(tx, work, reason, after)
 
-        await self._write(work, settle)
+        await self._moves.write(work, settle)
         return None
 
-    def _intend_recording(self, tx: Transaction, work: _Work, mapped: Mapped, uploaded: Uploaded) -> Post | None:
+    def _intend_recording(self, tx: Transaction, work: InHand, mapped: Mapped, uploaded: Uploaded) -> Post | None:
         step = self._deciding.recording(tx, work.claimed, mapped, uploaded.upload_id, uploaded.samples_sha256)
         if not isinstance(step, Post):
-            self._set_aside(tx, work, step)
+            self._moves.set_aside(tx, work, step)
             return None
-        self._move(tx, work, State.INTENT, detail={"proof": uploaded.proof})
+        self._moves.move(tx, work, State.INTENT, detail={"proof": uploaded.proof})
         return step
-
-    async def _hold(self, work: _Work, reason: str, detail: dict[str, Any]) -> None:
-        """A person must look; what was sent already stays as it is."""
-        if work.state is State.INTENT:
-            return
-
-        def settle(tx: Transaction) -> None:
-            columns = self._answers.held(tx, work.claimed)
-            self._move(tx, work, State.HELD, reason=reason, detail=detail, **columns)
-
-        await self._insist(work, settle)
 
 
 def _waiting(decision: Decision) -> tuple[str, float]:

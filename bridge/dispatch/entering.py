@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bridge.clock import Clock
 from bridge.dispatch.answers import HELD, Answers
-from bridge.dispatch.booking import Booking
+from bridge.dispatch.booking import Booking, canonical, recordings_with
 from bridge.dispatch.concluding import Told, concluded, refuses, told_to_json
 from bridge.dispatch.identities import Identities
 from bridge.dispatch.understand import Understood, doubts_to_json, order_to_json
@@ -15,10 +15,20 @@ from bridge.domain.codes import judged
 from bridge.domain.patient import Identifier
 from bridge.domain.states import State
 from bridge.domain.verdict import AckCode, OrderReply, Verdict
+from bridge.errors import StoreConflict
 from bridge.formats.hl7.reader import Message
 from bridge.settings import ListenerSettings, Settings
 from bridge.store import book, inbox, line, patients
 from bridge.store.port import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What a message came to when it was entered; `told` says what became of each order, None where a draft is due."""
+
+    understood: Understood
+    told: tuple[Told | None, ...]
+    order_key: str | None
 
 
 class Entering:
@@ -32,10 +42,10 @@ class Entering:
         self._booking = Booking(settings, clock)
         self._identities = Identities(settings, clock, self._booking)
 
-    def enter(
-        self, tx: Transaction, claimed: line.Claimed, understood: Understood, message: Message | None
-    ) -> Understood:
-        """The books, the state and, where it is known already, the answer. What the message came to is returned."""
+    def enter(self, tx: Transaction, claimed: line.Claimed, understood: Understood, message: Message | None) -> Entered:
+        """The books, the state and, where it is known already, the answer. Raises StoreConflict where the message is
+        not waiting to be entered any more.
+        """
         told: tuple[Told | None, ...] = ()
         rules = self._answers.rules(claimed.listener, claimed.sender)
         strict = refuses(understood.doubts, rules.codes) if understood.verdict is None else None
@@ -50,7 +60,7 @@ class Entering:
         columns = self._columns(tx, claimed.id, understood, told)
         if message is not None:
             self._answer(tx, claimed, understood, message, columns)
-        inbox.move(
+        moved = inbox.move(
             tx,
             claimed.id,
             State.RECEIVED,
@@ -60,7 +70,9 @@ class Entering:
             detail={"warnings": list(understood.warnings)} if understood.warnings else None,
             **columns,
         )
-        return understood
+        if not moved:
+            raise StoreConflict(f"message {claimed.id} was entered before")
+        return Entered(understood, told, columns.get("order_key"))
 
     def _admission(
         self, tx: Transaction, message_id: int, understood: Understood, rules: ListenerSettings
@@ -86,7 +98,7 @@ class Entering:
             identifier = self._canonical(tx, understood.patient)
             if identifier == understood.patient:  # what is said of a retired identifier fills no other's record
                 patients.fill_patient(tx, identifier, understood.known, message_id, site_authority=self._authority)
-            line.wake_waiting(tx, book.recordings_with(tx.conn, values), at=self._clock.now())
+            line.wake_waiting(tx, recordings_with(tx, values), at=self._clock.now())
         settled = [t for t in told if t is not None]
         if len(settled) < len(told):
             return understood, told
@@ -94,7 +106,7 @@ class Entering:
         return replace(understood, state=state, reason=reason, verdict=verdict), told
 
     def _canonical(self, tx: Transaction, identifier: Identifier) -> Identifier:
-        return patients.canonical(tx.conn, identifier, site_authority=self._authority)
+        return canonical(tx, identifier, self._authority)
 
     def _columns(
         self, tx: Transaction, message_id: int, understood: Understood, told: Sequence[Told | None]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bridge.clock import Clock
-from bridge.dispatch.booking import Booking
+from bridge.dispatch.booking import Booking, canonical
 from bridge.dispatch.understand import Person, Understood
 from bridge.domain.admission import ENDS_VISIT, EVENTS, VISIT_STATUS, Admission
 from bridge.domain.patient import Identifier, Merge, PatientUpdate
@@ -53,7 +53,7 @@ class Identities:
                 return Entered(State.DONE, "link_noted")
 
     def _canonical(self, tx: Transaction, identifier: Identifier) -> Identifier:
-        return patients.canonical(tx.conn, identifier, site_authority=self._authority)
+        return canonical(tx, identifier, self._authority)
 
     # --- the record -----------------------------------------------------------------------------------------
 
@@ -151,12 +151,14 @@ class Identities:
                 return
             for old in inverse:
                 patients.undo(tx, old.id, at=now)
+            tx.known.clear()
         if self._canonical(tx, merge.retired) != merge.retired:
             return  # an identical repeat
         self._list_tasks(tx, message_id, merge.retired, "merged_after_task")
         if renames:
             patients.move_record(tx, merge.retired, merge.survivor, site_authority=own)
         patients.retire(tx, merge.retired, merge.survivor, message_id, at=now)
+        tx.known.clear()
         line.rekey(tx, merge.retired.value, self._canonical(tx, merge.survivor).value)
 
     # --- visits, moves, deletions ---------------------------------------------------------------------------

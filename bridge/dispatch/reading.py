@@ -5,14 +5,17 @@ One reader a store keeps that order; it is quick, since it neither waits for the
 
 import asyncio
 import functools
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
 from bridge.clock import Clock
 from bridge.dispatch.answers import Answers
+from bridge.dispatch.delivering import Delivering
 from bridge.dispatch.entering import Entering
+from bridge.dispatch.in_hand import Taken
 from bridge.dispatch.understand import Understood, understand_message, understand_recording
 from bridge.domain.states import State
 from bridge.domain.verdict import AckCode, Condition, Problem, Verdict
@@ -21,13 +24,15 @@ from bridge.formats.dicom.reader import read_object
 from bridge.formats.hl7.reader import Message
 from bridge.mapping.rules import Rules
 from bridge.settings import Settings
-from bridge.store import line
+from bridge.store import inbox, line
 from bridge.store.payloads import Payloads
-from bridge.store.port import Store, Transaction
+from bridge.store.port import Notice, Store, Transaction
 
 log = structlog.get_logger()
 
 BATCH = 64
+AT_HAND = 512
+"""Messages that wait in memory; beyond that they are read from the store when their turn comes."""
 ATTEMPTS = 3
 """A message that ends its reader this often is held (F28)."""
 
@@ -50,6 +55,7 @@ class Reading:
         settings: Settings,
         clock: Clock,
         answers: Answers,
+        delivering: Delivering,
     ) -> None:
         self._store = store
         self._payloads = payloads
@@ -57,32 +63,68 @@ class Reading:
         self._settings = settings
         self._clock = clock
         self._answers = answers
+        self._delivering = delivering
         self._entering = Entering(settings, clock, answers)
+        self._hand: deque[tuple[int, inbox.AtHand]] = deque()
+        self._behind = True
+        self._last = 0
         self.wake = asyncio.Event()
 
     def _rules_of(self, listener: str) -> Rules:
         return self._rules.get(listener) or self._rules["hl7"]
 
+    def hear(self, notices: Sequence[Notice]) -> None:
+        """What was kept: at hand, or to be read from the store where it is not, or where much is at hand already."""
+        for notice in notices:
+            if notice.topic != "received":
+                continue
+            if isinstance(notice.value, inbox.AtHand) and not self._behind and len(self._hand) < AT_HAND:
+                self._hand.append((notice.message_id, notice.value))
+            else:
+                self._behind = True
+            self.wake.set()
+
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. What an earlier run left comes first."""
         while True:
             self.wake.clear()
-            try:
-                claimed = await self._store.write(lambda tx: line.next_received(tx, BATCH))
-            except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
-                log.error("line.not_read", error=type(problem).__name__)
-                await self._clock.sleep(1.0)
-                continue
-            done = [await self._read(one) for one in claimed]
-            await asyncio.gather(*(self._keep_entering(one) for one in done))
-            if len(claimed) < BATCH:
+            if self._hand:
+                taken = [self._hand.popleft() for _ in range(min(BATCH, len(self._hand)))]
+                # What was found in the store is here a second time where its notice came late.
+                fresh = [_claimed(number, at_hand) for number, at_hand in taken if number > self._last]
+                messages = {number: at_hand.message for number, at_hand in taken}
+                await self._take_in(fresh, messages)
+            elif self._behind:
+                self._behind = False  # what is kept from here on is at hand, or asks for another look
+                try:
+                    found = await self._store.write(lambda tx: line.next_received(tx, BATCH))
+                except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
+                    log.error("line.not_read", error=type(problem).__name__)
+                    self._behind = True
+                    await self._clock.sleep(1.0)
+                    continue
+                self._behind = self._behind or len(found) == BATCH
+                await self._take_in(found, {})
+            else:
                 await self.wake.wait()
 
+    async def _take_in(self, claimed: Sequence[line.Claimed], messages: Mapping[int, Message]) -> None:
+        if not claimed:
+            return
+        self._last = claimed[-1].id
+        done = [await self._read(one, messages.get(one.id)) for one in claimed]
+        await asyncio.gather(*(self._keep_entering(one) for one in done))
+
     async def _keep_entering(self, one: _Read) -> None:
-        """Enter one, alone: what fails in it leaves its neighbours as they are. A full disk is waited out."""
+        """Enter one, alone: what fails in it leaves its neighbours as they are. A full disk is waited out.
+
+        A message whose task is due is sent in the same breath, where there is room for it.
+        """
         while True:
+            due = one.understood.state is State.READY and one.message is not None and self._delivering.reserve()
+            taken: Taken | None = None
             try:
-                await self._store.write(functools.partial(self._entered, one=one))
+                taken = await self._store.write(functools.partial(self._entered, one=one, due=due))
             except StoreError:
                 log.error("message.not_entered", message=one.claimed.id)
                 await self._clock.sleep(1.0)
@@ -90,19 +132,28 @@ class Reading:
                 raise
             except Exception as problem:  # noqa: BLE001  edge of the loop: a poison message is held
                 log.error("message.poison", message=one.claimed.id, error=type(problem).__name__)
+                if one.understood.reason == "poison":
+                    return  # it cannot even be held: it stands as it is, and a start finds it
                 one = replace(one, understood=Understood(State.HELD, reason="poison"))
             else:
                 return
+            finally:
+                if due:
+                    self._delivering.begin(taken)
 
-    def _entered(self, tx: Transaction, one: _Read) -> None:
-        self._entering.enter(tx, one.claimed, one.understood, one.message)
+    def _entered(self, tx: Transaction, one: _Read, *, due: bool) -> Taken | None:
+        entered = self._entering.enter(tx, one.claimed, one.understood, one.message)
+        if due and entered.understood.state is State.READY and one.message is not None:
+            return self._delivering.take(tx, one.claimed, entered, one.message)
+        return None
 
-    async def _read(self, claimed: line.Claimed) -> _Read:
+    async def _read(self, claimed: line.Claimed, at_hand: Message | None = None) -> _Read:
         if claimed.attempts > ATTEMPTS:
             return _Read(claimed, Understood(State.HELD, reason="poison"))
         try:
             if claimed.kind == "hl7":
-                message, listener = self._answers.read(claimed)
+                listener = self._answers.rules(claimed.listener, claimed.sender)
+                message = at_hand or self._answers.read(claimed)[0]
                 rules = self._rules_of(claimed.listener)
                 now = self._clock.now()
                 understood = understand_message(message, claimed.sender, rules, self._settings, now, listener)
@@ -120,6 +171,28 @@ class Reading:
         except Exception as problem:  # noqa: BLE001  edge of the loop: a poison message is held, its neighbours flow
             log.error("message.poison", message=claimed.id, error=type(problem).__name__)
             return _Read(claimed, Understood(State.HELD, reason="poison"))
+
+
+def _claimed(message_id: int, at_hand: inbox.AtHand) -> line.Claimed:
+    arrival = at_hand.arrival
+    return line.Claimed(
+        id=message_id,
+        kind=arrival.kind,
+        state=State.RECEIVED,
+        attempts=1,
+        raw=arrival.raw,
+        payload=arrival.payload,
+        understood=None,
+        received_at=round(arrival.received_at.timestamp() * 1000),
+        listener=arrival.listener,
+        sender=arrival.sender,
+        peer=arrival.peer,
+        answer=at_hand.answer,
+        answer_code=at_hand.answer_code,
+        sop_instance_uid=arrival.sop_instance_uid,
+        order_key=None,
+        reason="",
+    )
 
 
 def _unreadable(problem: BadInput) -> Understood:

@@ -127,7 +127,7 @@ class Hl7Intake:
         ticket = self._replies.ticket()
         accepted = self._accept_answer(arrived)
         try:
-            kept = await self._store.write(lambda tx: self._custody(tx, arrival, ticket, accepted))
+            kept = await self._store.write(lambda tx: self._custody(tx, arrival, ticket, accepted, arrived.message))
         except CommitUnknown:
             self._replies.forget(ticket)
             return Answer(close=True)  # A3: say nothing, the resend is absorbed
@@ -172,9 +172,16 @@ class Hl7Intake:
         stands = await self._store.write(lambda tx: inbox.answer_once(tx, message_id, pending, AckCode.AA.value))
         return self._by_condition(arrived, stands, _code_in(stands))
 
-    def _custody(self, tx: Transaction, arrival: inbox.Arrival, ticket: int, accepted: bytes | None) -> inbox.Kept:
+    def _custody(
+        self,
+        tx: Transaction,
+        arrival: inbox.Arrival,
+        ticket: int,
+        accepted: bytes | None,
+        message: Message | Header,
+    ) -> inbox.Kept:
         code = AckCode.CA.value if accepted is not None else ""
-        kept = inbox.keep(tx, arrival, answer=accepted, answer_code=code)
+        kept = inbox.keep(tx, arrival, answer=accepted, answer_code=code, message_at_hand=message)
         self._replies.expect(tx, ticket, kept)
         if not kept.known and arrival.control_id and inbox.same_control_id(tx.conn, arrival, kept.id):
             inbox.record(tx, kept.id, kept.state, at=arrival.received_at, reason="control_id_reuse")

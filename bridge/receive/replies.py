@@ -63,7 +63,7 @@ class Replies:
                     self._expected(notice.message_id, *notice.value)
                 case "settled":
                     self._wake(notice.message_id, notice.value)
-                case "ready":
+                case "ready" | "taken":
                     if notice.message_id in self._tickets:
                         self._ready.add(notice.message_id)
                         if self.destination_down:

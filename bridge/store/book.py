@@ -128,8 +128,8 @@ def book_order(
     ordered: bool = True,
     sent_at: datetime | None = None,
     visit: str = "",
-) -> bool:
-    """Enter an order, unless its number is in the book already: the first entry stands (F32). True: it is entered."""
+) -> BookedOrder | None:
+    """Enter an order, unless its number is in the book already: the first entry stands (F32), and None comes back."""
     row = (
         insert_new(tx.conn.dialect.name, clinical_order, "id")
         .run(
@@ -152,9 +152,22 @@ def book_order(
         )
         .first()
     )
-    if row is not None:
-        add_numbers(tx, "order", message_id, position, mapped.numbers)
-    return row is not None
+    if row is None:
+        return None
+    add_numbers(tx, "order", message_id, position, mapped.numbers)
+    return BookedOrder(
+        id=row.id,
+        message_id=message_id,
+        position=position,
+        digest=digest,
+        patient=patient_id,
+        mapped=mapped,
+        number=OrderNumber(own_number.value, NumberKind.PLACER, own_number.authority),
+        standing=standing,
+        changed_digest="",
+        ordered=ordered,
+        sent_at=millis(sent_at) if sent_at else None,
+    )
 
 
 def _booked(row: Any) -> BookedOrder:

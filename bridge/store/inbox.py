@@ -35,6 +35,16 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class AtHand:
+    """What was kept, as its keeper has it: whoever hears of it need not read it back. `message` is its reader's."""
+
+    arrival: Arrival
+    message: Any
+    answer: bytes | None = None
+    answer_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """Where an arrival stands. `known` is true where the same one was here before."""
 
@@ -74,6 +84,7 @@ def keep(
     reason: str = "",
     answer: bytes | None = None,
     answer_code: str = "",
+    message_at_hand: Any = None,
 ) -> Kept:
     """Take custody. An arrival whose identity is here already finds its own row instead (F7, F9, F30).
 
@@ -102,7 +113,8 @@ def keep(
                 "answer": answer,
                 "answer_code": answer_code,
                 "order_number": "",
-                "attempts": 0,
+                # Counted before anybody reads it, so that a poison message cannot hide (F28).
+                "attempts": 1 if message_at_hand is not None else 0,
             },
         )
         .first()
@@ -113,7 +125,8 @@ def keep(
     detail = {"notes": list(arrival.notes)} if arrival.notes else None
     record(tx, row.id, state, at=arrival.received_at, reason=reason, detail=detail)
     if state is State.RECEIVED:
-        tx.notify("received", row.id)
+        at_hand = AtHand(arrival, message_at_hand, answer, answer_code) if message_at_hand is not None else None
+        tx.notify("received", row.id, at_hand)
     return Kept(row.id, False, state, answer, answer_code)
 
 

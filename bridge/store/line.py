@@ -142,6 +142,40 @@ def claim(tx: Transaction, owner: str, limit: int, *, at: datetime) -> list[Clai
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
 
 
+_WAITS = Prepared(
+    sa.select(message.c.id)
+    .where(message.c.state.in_(_written(State.READY)), _open(message), message.c.owner.is_(None))
+    .limit(1)
+)
+_CLAIM_ONE = Prepared(
+    message.update()
+    .where(
+        message.c.id.in_(
+            sa.select(_next.c.id)
+            .where(
+                _next.c.id == sa.bindparam("which"),
+                _next.c.state.in_(_written(State.READY)),
+                _next.c.owner.is_(None),
+                ~_HELD_UP,
+                ~_BARRED,
+            )
+            .scalar_subquery()
+        )
+    )
+    .values(owner=sa.bindparam("new_owner"), attempts=message.c.attempts + 1)
+)
+
+
+def claim_one(tx: Transaction, owner: str, message_id: int) -> bool:
+    """Claim this very message, where nothing of its patient stands before it."""
+    return _CLAIM_ONE.run(tx.conn, {"which": message_id, "new_owner": owner}).rowcount == 1
+
+
+def waits(conn: sa.Connection) -> bool:
+    """Whether something is ready that nobody has in hand: it may stand behind another of its patient."""
+    return _WAITS.run(conn).first() is not None
+
+
 def release(tx: Transaction, message_id: int, *, at: datetime) -> None:
     """Give a message back whose work was interrupted before its intention was written: somebody takes it up again."""
     move(tx, message_id, State.UPLOADING, State.READY, at=at, reason="interrupted")

@@ -13,8 +13,9 @@ T = TypeVar("T")
 class Notice:
     """Something that was committed and that somebody may wait for.
 
-    Topics: `received` (work for the reader), `ready` (work for the dispatcher; the message is understood),
-    `settled` (an answer can go out), `destination` (its health changed).
+    Topics: `received` (work for the reader; the value is the message itself, where it is at hand), `ready` (work for
+    the dispatcher; the message is understood), `taken` (as `ready`, and in hand already), `outbound` (work for the
+    queue that goes out), `settled` (an answer can go out), `destination` (its health changed).
     """
 
     topic: str
@@ -28,6 +29,7 @@ class Transaction:
 
     conn: sa.Connection
     notices: list[Notice] = field(default_factory=list)
+    known: dict[Any, Any] = field(default_factory=dict)  # what was found out in this very transaction
 
     def notify(self, topic: str, message_id: int = 0, value: Any = None) -> None:
         """Tell those who wait, once this is committed."""

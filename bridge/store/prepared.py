@@ -78,7 +78,8 @@ class _Compiled:
             if cursor.description is None:
                 return tuple
             names = [column[0] for column in cursor.description]
-            row: Any = namedtuple("Row", names, rename=True)  # noqa: PYI024  its fields are the statement's
+            kind: Any = namedtuple  # noqa: PYI024  its fields are the statement's
+            row = kind("Row", names, rename=True)
             self._row = row._make
         return self._row
 

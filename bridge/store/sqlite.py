@@ -136,7 +136,7 @@ class SqliteStore:
         try:
             self._begin(conn)
             for job in group:
-                self._run(conn, job, notices)
+                self._run(conn, job, notices, alone=len(group) == 1)
             self._end(conn)
         except Exception as cause:  # noqa: BLE001  edge of the writer's loop: every job of the group is told
             notices = []
@@ -156,23 +156,26 @@ class SqliteStore:
         conn.begin()
 
     @staticmethod
-    def _run(conn: sa.Connection, job: _Job, notices: list[Notice]) -> None:
-        """One work, alone in its savepoint: what fails in it leaves its neighbours' work as it is."""
+    def _run(conn: sa.Connection, job: _Job, notices: list[Notice], *, alone: bool) -> None:
+        """One work in its savepoint: what fails in it leaves its neighbours' work as it is. Alone it needs none."""
         transaction = Transaction(conn)
-        conn.exec_driver_sql("SAVEPOINT work")
+        cursor = conn.connection.cursor()
+        if not alone:
+            cursor.execute("SAVEPOINT work")
         try:
             job.result = job.work(transaction)
         except (sa.exc.DBAPIError, sqlite3.Error) as cause:
             job.error = _mapped(cause)
             if not cast("sqlite3.Connection", conn.connection.driver_connection).in_transaction:
                 raise job.error from cause  # SQLite itself rolled the whole transaction back (disk full, I/O error)
-            conn.exec_driver_sql("ROLLBACK TO work")
+            _undo(conn, cursor, alone=alone)
         except Exception as error:  # noqa: BLE001  handed to the caller as it is
             job.error = error
-            conn.exec_driver_sql("ROLLBACK TO work")
+            _undo(conn, cursor, alone=alone)
         else:
             notices.extend(transaction.notices)
-        conn.exec_driver_sql("RELEASE work")
+        if not alone:
+            cursor.execute("RELEASE work")
 
     @staticmethod
     def _end(conn: sa.Connection) -> None:
@@ -200,6 +203,14 @@ class SqliteStore:
         if notices:
             for listener in self._listeners:
                 listener(notices)
+
+
+def _undo(conn: sa.Connection, cursor: Any, *, alone: bool) -> None:
+    if alone:
+        conn.rollback()
+        conn.begin()
+    else:
+        cursor.execute("ROLLBACK TO work")
 
 
 def _resolve(job: _Job) -> None:

@@ -35,6 +35,7 @@ _OF_MESSAGE = Prepared(
 def intend(
     tx: Transaction,
     *,
+    again: bool = True,
     message_id: int,
     position: int,
     order_id: int | None,
@@ -48,7 +49,7 @@ def intend(
     """Write the intention down. The unique (key, generation) is what makes a second task impossible.
 
     An intention of the same message that provably was not sent (state RETRY, not `sent`) is taken up again with a
-    body made anew; any other existing row raises StoreConflict.
+    body made anew; any other existing row raises StoreConflict. `again` false: there can be none.
     """
     values = {
         "state": State.INTENT,
@@ -58,11 +59,11 @@ def intend(
         "intent_at": millis(at),
         "settled_at": None,
     }
-    again = _AGAIN.run(
-        tx.conn, {"own_key": key, "own_generation": generation, "own_message": message_id, **values}
-    ).first()
-    if again is not None:
-        return int(again.id)
+    if again:
+        own = {"own_key": key, "own_generation": generation, "own_message": message_id}
+        taken_up = _AGAIN.run(tx.conn, {**own, **values}).first()
+        if taken_up is not None:
+            return int(taken_up.id)
     made = _INTEND.run(
         tx.conn,
         {

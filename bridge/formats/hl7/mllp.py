@@ -12,7 +12,7 @@ _FS = 0x1C
 _START = b"\x0b"
 _END = b"\x1c"
 _QUIET = b"\r\n\x00\x1c"  # between frames these are no junk; FS: some senders double it
-_BEGINS_ANEW = re.compile(rb"\x0b+(?=(?:MSH|FHS|BHS)[^A-Za-z0-9])")
+_BEGINS_ANEW = re.compile(rb"\x0b(?=(?:MSH|FHS|BHS)[^A-Za-z0-9])")
 
 JUNK = "junk before the frame"
 BETWEEN = "NUL, CR or LF between frames"
@@ -112,7 +112,7 @@ class FrameDecoder:
             events.append(Garbage(self._garbage_limit + 1))
 
     def _note(self, gap: bytes) -> None:
-        """Notes of what stands between frames. The state kept is that of bytes, so no cut of the stream changes them."""
+        """Notes of what stands between frames; what is kept of it is such that no cut of the stream changes them."""
         if self._ended and (after := gap.lstrip(_END)[:1]):
             self._ended = False
             if after != b"\r":
@@ -137,9 +137,9 @@ class FrameDecoder:
         self._ended = self._after_fs = False
 
     def _keep(self, data: bytes, at: int, end: int) -> None:
-        while not self._size and at < end and data[at] == _VT:
+        if not self._size and data[at : at + 1] == _START:
             self._notes.add(DOUBLED_VT)
-            at += 1
+            at = end - len(data[at:end].lstrip(_START))
         self._size += end - at
         if self._size <= self._limit:
             self._body += data[at:end]
@@ -162,13 +162,10 @@ class FrameDecoder:
     def _last_begun(self, body: bytes) -> bytes:
         if _START not in body:
             return body
-        last = None
-        for last in _BEGINS_ANEW.finditer(body):
-            pass
-        if last is None:
-            return body
-        self._notes.add(UNFINISHED)
-        return body[last.end() :]
+        begins = max((found.end() for found in _BEGINS_ANEW.finditer(body)), default=0)
+        if begins:
+            self._notes.add(UNFINISHED)
+        return body[begins:]
 
 
 def encode(body: bytes) -> bytes:
