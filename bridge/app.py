@@ -20,14 +20,14 @@ from bridge.dispatch.policy import Reason
 from bridge.dispatch.reading import Reading
 from bridge.dispatch.telling import Telling
 from bridge.errors import CannotListen, SettingsError
-from bridge.mapping.rules import Rules, load_rules
+from bridge.mapping.in_force import rules_in_force
 from bridge.receive.dicom_intake import DicomIntake
 from bridge.receive.dicom_scp import DicomScp
 from bridge.receive.intake import Hl7Intake
 from bridge.receive.mllp_server import MllpServer
 from bridge.receive.replies import Replies
 from bridge.serving import open_socket, serving
-from bridge.settings import Settings, host_port, read_toml
+from bridge.settings import Settings, host_port
 from bridge.store import destinations, line
 from bridge.store.payloads import Payloads
 from bridge.store.port import Notice
@@ -65,16 +65,6 @@ def site_key(settings: Settings) -> bytes:
     if len(key) < 16:
         raise SettingsError(f"site.key_file: {path} holds no key; remove the empty file and start again")
     return key
-
-
-def rules_in_force(settings: Settings) -> dict[str, Rules]:
-    """The mapping rules by listener: its own file, else the site's. Raises SettingsError that names file and key."""
-    made: dict[str, Rules] = {}
-    for name, listener in settings.hl7.all().items():
-        file = listener.mapping or settings.mapping.file
-        document = read_toml(Path(file), setting=f"{name}.mapping") if listener.mapping else settings.mapping_document()
-        made[name] = load_rules(document, name=file or "defaults")
-    return made
 
 
 @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.dispatch.answers import Answers
+from bridge.dispatch.apart import survives
 from bridge.dispatch.delivering import Delivering
 from bridge.dispatch.entering import Entering
 from bridge.dispatch.in_hand import Taken
@@ -150,6 +151,9 @@ class Reading:
     async def _read(self, claimed: line.Claimed, at_hand: Message | None = None) -> _Read:
         if claimed.attempts > ATTEMPTS:
             return _Read(claimed, Understood(State.HELD, reason="poison"))
+        if claimed.attempts > 1 and not await self._survives(claimed):
+            log.error("message.poison", message=claimed.id, error="TrialFailed")
+            return _Read(claimed, Understood(State.HELD, reason="poison"))
         try:
             if claimed.kind == "hl7":
                 listener = self._answers.rules(claimed.listener, claimed.sender)
@@ -171,6 +175,11 @@ class Reading:
         except Exception as problem:  # noqa: BLE001  edge of the loop: a poison message is held, its neighbours flow
             log.error("message.poison", message=claimed.id, error=type(problem).__name__)
             return _Read(claimed, Understood(State.HELD, reason="poison"))
+
+    async def _survives(self, claimed: line.Claimed) -> bool:
+        """A message whose reader ended once is tried in a process of its own first (F28)."""
+        payload = self._payloads.path(claimed.payload) if claimed.payload else None
+        return await survives(claimed, payload, self._settings)
 
 
 def _claimed(message_id: int, at_hand: inbox.AtHand) -> line.Claimed:

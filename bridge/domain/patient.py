@@ -32,6 +32,13 @@ class Demographics:
     gender: str = ""
     birth_date: str = ""
 
+    def as_json(self) -> dict[str, str]:
+        """The values by their names."""
+        return {
+            "last_name": self.last_name, "first_name": self.first_name, "gender": self.gender,
+            "birth_date": self.birth_date,
+        }  # fmt: skip
+
     def over(self, other: "Demographics") -> "Demographics":
         """Mine, with the other's values where I have none."""
         return Demographics(**{f.name: getattr(self, f.name) or getattr(other, f.name) for f in fields(Demographics)})
@@ -63,6 +70,8 @@ class Merge:
 
 def folded(name: str) -> str:
     """A name for comparison: no case, no accents, no punctuation (`Strauß-Müller` is `STRAUSS MULLER`)."""
+    if name.isascii() and name.replace(" ", "").isalnum():
+        return " ".join(name.casefold().split())
     plain = unicodedata.normalize("NFKD", name).casefold()
     # Vowel signs (category M, combining class 0) are letters of Indic and Thai names, not accents.
     letters = (c for c in plain if not unicodedata.combining(c))

@@ -69,6 +69,12 @@ class FieldTrace:
     rule: str
     note: str = ""
 
+    def as_json(self) -> dict[str, Any]:
+        """The trace as a JSON value."""
+        return {
+            "field": self.field, "value": self.value, "where": self.where, "rule": self.rule, "note": self.note,
+        }  # fmt: skip
+
 
 class NumberKind(StrEnum):
     """What an order number is, as the standards name it."""

@@ -1,7 +1,6 @@
 """The whole request of a task: order, recording and patient record laid over each other, field by field."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pydantic import ValidationError
@@ -54,7 +53,7 @@ class _Draft:
         """What the patient record knows besides. A record that contradicts what was sent fills nothing."""
         mine = demographics(Mapped(self.fields))
         if patient is not None and not compare(mine, patient).contradict:
-            known = asdict(patient)
+            known = patient.as_json()
             # Half of one name is never joined to half of another person's.
             one_name = all(
                 not a or folded(a) == folded(b)

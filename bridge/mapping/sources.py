@@ -103,6 +103,13 @@ def first_at(source: Source, texts: tuple[str, ...]) -> Found | None:
     return next(found_at(source, texts), None)
 
 
+@lru_cache(maxsize=4096)
+def _field(where: str) -> str:
+    """The repeat of a field that a place lies in; empty where it lies in none."""
+    field = _FIELD.fullmatch(where)
+    return field[1] if field else ""
+
+
 def fields_at(source: Source, texts: tuple[str, ...]) -> Iterator[tuple[str, Found, Chained]]:
     """Every repeat of the HL7 fields in the chain, for what reads components by itself.
 
@@ -112,9 +119,9 @@ def fields_at(source: Source, texts: tuple[str, ...]) -> Iterator[tuple[str, Fou
     for text in texts:
         chained = parse_source(text)
         for found in source.find(chained.addresses[0]):
-            field = _FIELD.fullmatch(found.where)
+            field = _field(found.where)
             if field and not found.null:
-                yield field[1], found, chained
+                yield field, found, chained
 
 
 def part(source: Source, field: str, component: str) -> str:

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -67,7 +67,13 @@ def _numbered(values: Sequence[str]) -> dict[str, str]:
 
 def mapped_to_json(mapped: Mapped) -> dict[str, Any]:
     """A `Mapped` as a JSON value."""
-    return asdict(mapped)
+    return {
+        "fields": mapped.fields,
+        "traces": [t.as_json() for t in mapped.traces],
+        "warnings": list(mapped.warnings),
+        "patient_authority": mapped.patient_authority,
+        "numbers": [{"value": n.value, "kind": n.kind.value, "authority": n.authority} for n in mapped.numbers],
+    }
 
 
 def mapped_from_json(document: dict[str, Any]) -> Mapped:

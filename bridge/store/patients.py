@@ -5,7 +5,7 @@ A merge is a row of `alias` that is followed when something is looked up; nothin
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -126,9 +126,9 @@ def fill_patient(
         return
     if row is None:
         own = {"value": identifier.value, "authority": identifier.authority, "message_id": message_id}
-        _ADD.run(tx.conn, {**own, **asdict(known), "inactive": False, "visit": ""})
+        _ADD.run(tx.conn, {**own, **known.as_json(), "inactive": False, "visit": ""})
         return
-    gaps = {key: value for key, value in asdict(known).items() if value and not getattr(row, key)}
+    gaps = {key: value for key, value in known.as_json().items() if value and not getattr(row, key)}
     if gaps:
         _SET.run(tx.conn, {"own_id": row.id, **gaps})
 

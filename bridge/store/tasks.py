@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -55,7 +54,7 @@ def intend(
         "state": State.INTENT,
         "reason": "",
         "body": body,
-        "traces": json.dumps([asdict(t) for t in traces], ensure_ascii=False),
+        "traces": json.dumps([t.as_json() for t in traces], ensure_ascii=False),
         "intent_at": millis(at),
         "settled_at": None,
     }

@@ -64,16 +64,19 @@ class _Reader:
 
     def find(self, candidates: Iterable[Segment], address: Address) -> list[Found]:
         found: list[Found] = []
+        field = address.field
         for segment in candidates:
+            if not field or not (text := segment.field(field)):
+                continue
             if address.number and segment.number != address.number:
                 continue
             if address.segments_with is not None and not self._has(segment, address.segments_with):
                 continue
-            self._collect(segment, address, found)
+            self._collect(segment, text, address, found)
         return found
 
-    def _collect(self, segment: Segment, address: Address, found: list[Found]) -> None:
-        repeats = self._repeats(segment, address.field)
+    def _collect(self, segment: Segment, text: str, address: Address, found: list[Found]) -> None:
+        repeats = self._repeats(segment, address.field) if self._delimiters.repetition in text else (text,)
         for number, repeat in enumerate(repeats, 1):
             if address.repeat and number != address.repeat:
                 continue
@@ -137,15 +140,18 @@ class View:
 
     def __init__(self, own: Sequence[Segment], shared: Sequence[Segment], reader: _Reader) -> None:
         self.segments = list(own)
-        self._shared = shared
         self._reader = reader
+        self._named: dict[str, list[Segment]] = {}
+        for segment in (*self.segments, *shared):
+            self._named.setdefault(segment.name, []).append(segment)
 
     def find(self, address: str) -> list[Found]:
         """Every value at that address in this part, and in what is common to all (`Source.find`)."""
         wanted = addresses.parse(address)
         if wanted is None:
             return []
-        return self._reader.find((s for s in (*self.segments, *self._shared) if s.name == wanted.segment), wanted)
+        named = self._named.get(wanted.segment)
+        return self._reader.find(named, wanted) if named else []
 
 
 class OrderView(View):

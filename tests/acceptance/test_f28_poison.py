@@ -1,0 +1,62 @@
+"""A message that ends its reader is held, and its neighbours flow (F28)."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from bridge.dispatch import apart
+from bridge.store.schema import message
+from tests.acceptance.scene import OpenHouse, order
+
+
+async def test_f28_a_message_whose_reader_ended_is_tried_apart_before_it_is_read_again(house: OpenHouse) -> None:
+    async with house() as it:
+        await it.hl7(order("C1", "PL-1"))
+
+    def unread(state: str, attempts: int) -> None:
+        engine = sa.create_engine(f"sqlite:///{it.folder}/bridge.db")
+        with engine.begin() as conn:
+            conn.execute(sa.insert(message).values(
+                kind="hl7", type="ORM^O01", state=state, received_at=0, sender="HIS|TEST", listener="hl7",
+                control_id="C2", raw=order("C2", "PL-2", patient="4712").encode(), attempts=attempts,
+            ))  # fmt: skip
+        engine.dispose()
+
+    unread("RECEIVED", 1)
+    async with house() as again:
+        rows = await again.settled(2)
+        assert [(r.control_id, r.state) for r in rows] == [("C1", "CREATED"), ("C2", "CREATED")]
+    unread("RECEIVED", 3)
+    async with house() as third:
+        rows = await third.settled(3)
+        assert (rows[-1].state, rows[-1].reason) == ("HELD", "poison")
+
+
+async def test_f28_what_cannot_be_read_within_the_limits_is_held_and_its_neighbours_flow(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with house() as it:
+        await it.hl7(order("C1", "PL-1"))
+    engine = sa.create_engine(f"sqlite:///{it.folder}/bridge.db")
+    with engine.begin() as conn:
+        for number in (2, 3):
+            conn.execute(sa.insert(message).values(
+                kind="hl7", type="ORM^O01", state="RECEIVED", received_at=0, sender="HIS|TEST", listener="hl7",
+                control_id=f"C{number}", raw=order(f"C{number}", f"PL-{number}", patient=f"471{number}").encode(),
+                attempts=1 if number == 2 else 0,
+            ))  # fmt: skip
+    engine.dispose()
+    hanging = tmp_path / "hangs"
+    hanging.write_text("#!/bin/sh\nsleep 30\n")
+    hanging.chmod(0o700)
+    monkeypatch.setattr(apart, "SECONDS", 0.3)
+    monkeypatch.setattr(apart.sys, "executable", str(hanging))
+    async with house() as again:
+        rows = await again.settled(3)
+        assert [(r.control_id, r.state, r.reason) for r in rows[1:]] == [
+            ("C2", "HELD", "poison"),
+            ("C3", "CREATED", ""),
+        ]
+        await asyncio.sleep(0)
