@@ -125,16 +125,40 @@ def _listeners(settings: Any) -> Iterator[Line]:
     from bridge.serving import open_socket
     from bridge.settings import host_port
 
-    for name in ("hl7", "dicom", "console"):
-        listen = getattr(settings, name).listen
+    listeners = {name: (one.listen, f"{name}.listen") for name, one in settings.hl7.all().items()}
+    for name in ("dicom", "console"):
+        listeners[name] = (getattr(settings, name).listen, f"{name}.listen")
+    for name, (listen, setting) in listeners.items():
         try:
-            open_socket(*host_port(listen), setting=f"{name}.listen").close()
+            open_socket(*host_port(listen), setting=setting).close()
         except CannotListen as problem:
             yield Line("warning", name, f"{problem} (a running bridge of your own holds it rightly)")
         else:
             yield Line("ok", name, f"{listen} is free")
+    yield from _hl7(settings)
     if not settings.dicom.calling_ae_titles:
         yield Line("warning", "dicom", "dicom.calling_ae_titles is empty: any AE title may store")
+
+
+def _hl7(settings: Any) -> Iterator[Line]:
+    """What answers need besides a port: a return address for late ids, certificates that can be used."""
+    from bridge.dispatch.mllp_peer import client_context
+    from bridge.errors import CannotListen, SettingsError
+    from bridge.receive.mllp_server import server_context
+
+    for name, listener in settings.hl7.all().items():
+        try:
+            if listener.tls is not None:
+                server_context(listener.tls, f"{name}.tls")
+            if listener.return_tls is not None:
+                client_context(listener.return_tls)
+        except (CannotListen, SettingsError) as problem:
+            yield Line("error", name, str(problem))
+        if listener.allow == () and listener.tls is None and listener.insecure_plaintext:
+            yield Line("warning", name, f"{name}.allow is empty: any address may send without encryption")
+        if listener.reply_late == "accept" and not listener.return_address:
+            text = f"{name}.return_address is empty: ids that come after reply_budget are told at a resend only"
+            yield Line("warning", name, text)
 
 
 def _token(settings: Any) -> Iterator[Line]:

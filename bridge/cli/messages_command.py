@@ -33,10 +33,19 @@ def command() -> None:
 @click.option("--order", default="", help="Only this order number.")
 @click.option("--control-id", default="", help="Only this MSH-10.")
 @click.option("--task-id", default="", help="Only the message that made this task.")
+@click.option("--anomalies", is_flag=True, help="Only those whose task was made before a change; a person settles it.")
 @click.option("--limit", default=50, show_default=True, help="How many, newest first.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array; ids are strings.")
 def list_messages(
-    config: Path | None, states: tuple[str, ...], order: str, control_id: str, task_id: str, limit: int, as_json: bool
+    config: Path | None,
+    states: tuple[str, ...],
+    order: str,
+    control_id: str,
+    task_id: str,
+    *,
+    anomalies: bool,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """Messages, newest first."""
     from bridge.domain.states import State
@@ -47,7 +56,15 @@ def list_messages(
     if unknown:
         raise click.BadParameter(f"{unknown[0]} is no state; known: {', '.join(State)}", param_hint="--state")
     with _reading(config).connect() as conn:
-        rows = listing.rows(conn, states=wanted, order=order, control_id=control_id, task_id=task_id, limit=limit)
+        rows = listing.rows(
+            conn,
+            states=wanted,
+            order=order,
+            control_id=control_id,
+            task_id=task_id,
+            with_anomaly=anomalies,
+            limit=limit,
+        )
     if as_json:
         click.echo(json.dumps([asdict(r) for r in rows], ensure_ascii=False, indent=2))
         return
@@ -92,6 +109,15 @@ def show(config: Path | None, message_id: int, as_json: bool) -> None:
         _section("answered", found["answer"].replace("\r", "\n").rstrip())
     elif found["answer_code"]:
         _section("answered", found["answer_code"])
+    for told in found["told_later"]:
+        title = (
+            f"told to {told['address']}: {told['kind']}  {told['state']} {told['reason']}, {told['attempts']} failed"
+        )
+        _section(title, told["body"].replace("\r", "\n").rstrip())
+    for anomaly in found["anomalies"]:
+        settled = "settled" if anomaly["settled"] else "for a person"
+        text = f"message {anomaly['message']} came after task {','.join(anomaly['task_ids']) or '-'}"
+        _section(f"anomaly {anomaly['reason']}, {settled}", f"{text} of message {anomaly['task_message']}")
     lines = []
     for e in found["history"]:
         detail = json.dumps(e["detail"], ensure_ascii=False) if e["detail"] else ""

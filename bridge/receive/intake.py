@@ -16,7 +16,7 @@ from bridge.domain.codes import judged
 from bridge.domain.states import State
 from bridge.domain.verdict import AckCode, Condition, Problem, Verdict
 from bridge.errors import BadInput, CommitUnknown, StoreError
-from bridge.formats.hl7 import answer, batch
+from bridge.formats.hl7 import answer, batch, charset, limits
 from bridge.formats.hl7.modes import ACCEPT_CODE, Mode, mode_of, wanted
 from bridge.formats.hl7.reader import Header, Message, read, read_header
 from bridge.receive.replies import Replies
@@ -106,6 +106,7 @@ class Hl7Intake:
         mode = mode_of(header, rules.ack_mode, return_address=bool(rules.return_address))
         arrived = _Arrived(envelope, header, header, rules, mode)
         try:
+            _within_limits(envelope.body, header, rules)
             message = read(envelope.body, fallback_charset=rules.fallback_charset)
         except BadInput as problem:
             return await self._refuse(arrived, Verdict(AckCode.AR, str(problem), (), (_problem(problem),)))
@@ -324,6 +325,22 @@ def _told(problem: Problem, codes: AnswerCodes) -> Verdict:
     code, problems = judged((problem,), codes)
     text = problem.text if code is not AckCode.AA else "not processed: this event is passed over here"
     return Verdict(code, text, (), problems)
+
+
+def _within_limits(body: bytes, header: Header, rules: ListenerSettings) -> None:
+    """Raises BadInput where the message has more segments, fields or repetitions than the listener takes."""
+    most = {
+        "max_segments": rules.max_segments,
+        "max_fields": rules.max_fields,
+        "max_repetitions": rules.max_repetitions,
+    }
+    delimiters = header.delimiters
+    if charset.splits_in_bytes(charset.declared(header.charsets)):
+        separator, repetition = delimiters.field.encode("ascii"), delimiters.repetition.encode("ascii")
+        limits.check(body, field_separator=separator, repetition=repetition, **most)
+    else:
+        text = charset.decode(body, header.charsets, rules.fallback_charset).text
+        limits.check(text, field_separator=delimiters.field, repetition=delimiters.repetition, **most)
 
 
 def _sender(header: Header) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bridge.store import anomalies, outbound
-from bridge.store.schema import event, message, moment, task
+from bridge.store.schema import anomaly, event, message, moment, task
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,10 @@ def rows(
     order: str = "",
     control_id: str = "",
     task_id: str = "",
+    with_anomaly: bool = False,
     limit: int = 50,
 ) -> list[Row]:
-    """Messages, newest first."""
+    """Messages, newest first. `with_anomaly`: those whose task was made before a change that nobody has settled."""
     query = sa.select(message).order_by(message.c.id.desc()).limit(limit)
     if states:
         query = query.where(message.c.state.in_(states))
@@ -51,6 +52,9 @@ def rows(
         query = query.where(
             message.c.id.in_(sa.select(task.c.message_id).where(named.contains(f",{task_id},", autoescape=True)))
         )
+    if with_anomaly:
+        open_ones = sa.select(anomaly.c.task_message_id).where(anomaly.c.settled_at.is_(None))
+        query = query.where(message.c.id.in_(open_ones))
     found = conn.execute(query).all()
     ids = _task_ids(conn, [r.id for r in found])
     return [_row(r, ids.get(r.id, [])) for r in found]
