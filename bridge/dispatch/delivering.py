@@ -17,7 +17,17 @@ from bridge.dispatch.deciding import Attach, Deciding, Post, orders_of
 from bridge.dispatch.entering import Entered
 from bridge.dispatch.health import Health
 from bridge.dispatch.in_hand import InHand, Moves, Taken
-from bridge.dispatch.policy import Created, Decision, InDoubt, PauseDestination, Reject, Retry, Step, decide
+from bridge.dispatch.policy import (
+    OF_DESTINATION,
+    Created,
+    Decision,
+    InDoubt,
+    PauseDestination,
+    Reject,
+    Retry,
+    Step,
+    decide,
+)
 from bridge.dispatch.understand import doubts_from_json
 from bridge.dispatch.uploading import Uploaded, Uploading
 from bridge.domain.outcome import NotSent
@@ -272,9 +282,15 @@ class Delivering:
             down = self.health.known_down
             log.warning("destination.down" if down else "destination.up")
             try:
-                await self._store.write(lambda tx: destinations.note(tx, "cardio", down=down, at=self._clock.now()))
+                await self._store.write(lambda tx: self._note(tx, down=down))
             except StoreError as problem:  # the outcome of a POST is in hand: this must not come between
                 log.error("destination.not_noted", error=type(problem).__name__)
+
+    def _note(self, tx: Transaction, *, down: bool) -> None:
+        now = self._clock.now()
+        destinations.note(tx, "cardio", down=down, at=now)
+        if not down:  # what it kept waiting goes out with the rest, and not each at a time of its own
+            line.hurry(tx, OF_DESTINATION, at=now)
 
     # --- recordings -----------------------------------------------------------------------------------------
 

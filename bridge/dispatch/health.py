@@ -17,6 +17,8 @@ from bridge.dispatch.policy import (
 DOUBTS_IN_A_ROW = 3
 """Tasks that may end in doubt one after the other before the rest is kept back."""
 _QUIET_FIRST, _QUIET_MOST = 1.0, 60.0
+_PROBE_MOST = 30.0
+"""Seconds between two tries to reach it: an outage that is over should not last on here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Health:
             case PauseDestination(probe_after=seconds):
                 return self._down(now + seconds)
             case Retry(after=seconds, reason=Reason.UNREACHABLE):
-                return self._down(now + seconds)
+                return self._down(now + min(seconds, _PROBE_MOST))
             case Retry(after=seconds, pause_destination=True):
                 return replace(self, known_down=False, quiet_until=max(self.quiet_until, now + seconds))
             case InDoubt(pause_destination=True):

@@ -39,6 +39,10 @@ class Reason(StrEnum):
     UNDOCUMENTED_ANSWER = "undocumented_answer"
 
 
+OF_DESTINATION = (Reason.UNREACHABLE, Reason.TOKEN_REFUSED, Reason.NOT_ALLOWED, Reason.WRONG_ADDRESS)
+"""Reasons that are the destination's and no message's: they are over when it is back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proceed:
     """The step is done."""

@@ -239,6 +239,17 @@ def rekey(tx: Transaction, old: str, new: str) -> None:
     tx.conn.execute(message.update().where(message.c.order_key == old, _open(message)), {"order_key": new})
 
 
+def hurry(tx: Transaction, reasons: Collection[str], *, at: datetime) -> None:
+    """What waits for these reasons is due now: their cause is gone."""
+    tx.conn.execute(
+        message.update().where(
+            message.c.state.in_(_written(State.RETRY)), _open(message), message.c.reason.in_(sorted(reasons))
+        ),
+        {"next_at": millis(at)},
+    )
+    tx.notify("ready")
+
+
 def bar(tx: Transaction, message_id: int, order_keys: Collection[str]) -> None:
     """The later work of these patients waits until a person has decided about this message."""
     rows = [{"message_id": message_id, "order_key": key} for key in sorted(set(order_keys))]

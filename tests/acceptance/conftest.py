@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.app import running
+from bridge.clock import Clock
 from bridge.sandbox.cardio_api import Sandbox
 from bridge.serving import open_socket, serving
 from bridge.settings import load
@@ -18,7 +19,9 @@ def house(tmp_path: Path) -> OpenHouse:
     """A bridge to open with settings of the test's own. Opened again, it finds the same store."""
 
     @contextlib.asynccontextmanager
-    async def opened(sandbox: Sandbox | None = None, base_url: str = "", **environment: str) -> AsyncIterator[House]:
+    async def opened(
+        sandbox: Sandbox | None = None, base_url: str = "", clock: Clock | None = None, **environment: str
+    ) -> AsyncIterator[House]:
         async with contextlib.AsyncExitStack() as stack:
             api = sandbox or Sandbox(token="test-token", organization="test-hospital", first_task_id=4711)
             if not base_url:
@@ -37,7 +40,7 @@ def house(tmp_path: Path) -> OpenHouse:
                 "BRIDGE_CARDIO__TOKEN": "test-token",
                 **environment,
             }
-            up = await stack.enter_async_context(running(load(None, values)))
+            up = await stack.enter_async_context(running(load(None, values), clock))
             yield House(up, api, tmp_path, values)
 
     return opened

@@ -1,11 +1,16 @@
 """Ids that come after the answer: our own messages to a return address (hl7.md §3.5, failures.md F44)."""
 
 import asyncio
+import socket
+import time
 from pathlib import Path
 
 from bridge.formats.hl7.lint import lint
+from bridge.sandbox.cardio_api import Sandbox
+from bridge.serving import serving
 from tests.acceptance.receiver import acknowledge, field_of, receiving
 from tests.acceptance.scene import OpenHouse, order
+from tests.acceptance.virtual_clock import VirtualClock
 
 
 async def test_hl7_3_5_ids_that_come_late_follow_in_a_message_of_ours(house: OpenHouse) -> None:
@@ -105,3 +110,37 @@ async def test_a_recording_that_follows_a_draft_is_told_to_the_sender_of_the_ord
         recording = next(r for r in await it.settled(2) if r.kind == "dicom")
         assert field_of(told, "ORC", 3) == f"{recording.task_ids[0]}^CARDIO"
         assert [f for f in lint(told.encode()) if f.severity == "error"] == []
+
+
+async def test_f44_api_down_for_ten_minutes_each_order_is_answered_in_its_budget_and_each_id_told_once(
+    house: OpenHouse,
+) -> None:
+    clock = VirtualClock()
+    api = Sandbox(token="test-token", organization="test-hospital", first_task_id=4711)
+    with socket.socket() as port:
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        port.bind(("127.0.0.1", 0))  # bound, and nobody listens: every call is refused
+        base_url = f"http://127.0.0.1:{port.getsockname()[1]}"
+        async with (
+            receiving() as his,
+            house(sandbox=api, base_url=base_url, clock=clock, BRIDGE_HL7__RETURN_ADDRESS=his.address) as it,
+        ):
+            slowest = 0.0
+            for number in range(40):
+                began = time.monotonic()
+                answer = await it.hl7(order(f"C{number}", f"PL-{number}", patient=f"P{number % 7}"))
+                slowest = max(slowest, time.monotonic() - began)
+                assert (field_of(answer, "MSA", 1), field_of(answer, "MSA", 3)) == ("AA", "accepted, task pending")
+                clock.jump(15)
+            assert slowest < 4.0
+            assert api.tasks == {}
+            async with serving(api.application(), port):
+                clock.jump(300)  # the longest that a message waits by itself
+                await it.until(lambda rows: all(r.state == "CREATED" for r in rows), 60)
+                await his.until(40, seconds=60)
+            await asyncio.sleep(0.3)
+            assert len(his.journal) == 40
+            told = {field_of(m, "ORC", 2): field_of(m, "ORC", 3) for m in his.taken}
+            made = {f"{row.order}^HIS": f"{row.task_ids[0]}^CARDIO" for row in await it.messages()}
+            assert told == made
+            assert len(api.tasks) == 40

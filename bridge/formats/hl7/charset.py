@@ -106,7 +106,7 @@ def decode(raw: bytes, charsets: tuple[str, ...], fallback: str = "cp1252") -> D
     """The text of these bytes by the rule above. Never fails; a note never holds a value."""
     codec = declared(charsets)
     escapes = b"\x1b" in raw
-    if escapes and (found := _switched(raw, charsets)) is not None:
+    if escapes and not _stays_seven_bit(raw, codec) and (found := _switched(raw, charsets)) is not None:
         return found
     if raw.isascii():
         return Decoded(raw.decode("ascii"), codec or "ascii", _unknown(charsets) if codec is None else "")
@@ -145,6 +145,18 @@ def _switched(raw: bytes, charsets: tuple[str, ...]) -> Decoded | None:
         return None
     named = {"ir14", "ksx", "cns"} & set(own)  # they have forms with escape sequences and forms without
     return Decoded(text, read_as, "" if named else "escape sequences of ISO 2022 to sets that MSH-18 does not name")
+
+
+def _stays_seven_bit(raw: bytes, codec: str | None) -> bool:
+    """Whether this is an MSH alone, in seven bits, that `encode_field` could give back in eight only.
+
+    Its reader takes the fields back as ASCII then, so the escape sequences stay in them as they are.
+    """
+    if splits_in_bytes(codec) or not raw.isascii() or not raw.startswith(b"MSH") or b"\r" in raw:
+        return False
+    sets = set((codec or "").removeprefix(_ISO_2022).split(","))
+    kana = b"\x1b(I" in raw or b"\x1b)I" in raw or b"\x0e" in raw
+    return kana or not sets <= {"ascii", "ir14", "ir87", "ir159", "cns"}
 
 
 def _plain(charsets: tuple[str, ...]) -> str | None:
@@ -199,7 +211,7 @@ def keep_to_declared(text: str, header: Header) -> str:
 
 def encode_field(field: str, codec: str) -> bytes:
     """The bytes that a field was decoded from; the inverse of `decode` for one field."""
-    return _encode(field, codec, _TOTAL)
+    return _encode(field, codec, "replace" if codec.startswith(_ISO_2022) else _TOTAL)
 
 
 def _encode(text: str, codec: str, errors: str = "strict") -> bytes:
