@@ -105,6 +105,11 @@ def show(config: Path | None, message_id: int, as_json: bool) -> None:
         )
         if task["api_text"]:
             click.echo(f"  the API said: {task['api_status']} {task['api_text']}")
+    _show_what_came_of(found)
+
+
+def _show_what_came_of(found: dict[str, Any]) -> None:
+    """What was said about it, then and later, and its history."""
     if found["answer"]:
         _section("answered", found["answer"].replace("\r", "\n").rstrip())
     elif found["answer_code"]:

@@ -9,6 +9,7 @@ from bridge.dispatch.concluding import Told
 from bridge.domain.states import State
 from bridge.domain.verdict import AckCode, OrderReply, Verdict
 from bridge.formats.hl7 import answer
+from bridge.formats.hl7.limits import limits_of
 from bridge.formats.hl7.modes import mode_of, wanted
 from bridge.formats.hl7.reader import Message, read
 from bridge.settings import Hl7Settings, ListenerSettings
@@ -35,7 +36,7 @@ class Answers:
     def read(self, claimed: line.Claimed) -> tuple[Message, ListenerSettings]:
         """A kept message, and the rules for its sender."""
         rules = self.rules(claimed.listener, claimed.sender)
-        return read(claimed.raw or b"", fallback_charset=rules.fallback_charset), rules
+        return read(claimed.raw or b"", fallback_charset=rules.fallback_charset, most=limits_of(rules)), rules
 
     def build(
         self, message: Message, verdict: Verdict, rules: ListenerSettings, control_id: str = "", *, apart: bool = False

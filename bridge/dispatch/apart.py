@@ -15,6 +15,7 @@ from bridge.clock import SystemClock
 from bridge.dispatch.understand import understand_message, understand_recording
 from bridge.errors import BadInput
 from bridge.formats.dicom.reader import read_object
+from bridge.formats.hl7.limits import limits_of
 from bridge.formats.hl7.reader import read
 from bridge.mapping.in_force import rules_in_force
 from bridge.settings import Settings
@@ -67,7 +68,7 @@ def main() -> None:
             understand_recording(read_object(Path(document["payload"])), document["sender"], rules, settings)
             return
         listener = settings.hl7.all().get(document["listener"], settings.hl7).of_sender(document["sender"])
-        message = read(sys.stdin.buffer.read(), fallback_charset=listener.fallback_charset)
+        message = read(sys.stdin.buffer.read(), fallback_charset=listener.fallback_charset, most=limits_of(listener))
         understand_message(message, document["sender"], rules, settings, SystemClock().now(), listener)
 
 

@@ -16,7 +16,8 @@ from bridge.domain.codes import judged
 from bridge.domain.states import State
 from bridge.domain.verdict import AckCode, Condition, Problem, Verdict
 from bridge.errors import BadInput, CommitUnknown, StoreError
-from bridge.formats.hl7 import answer, batch, charset, limits
+from bridge.formats.hl7 import answer, batch
+from bridge.formats.hl7.limits import limits_of
 from bridge.formats.hl7.modes import ACCEPT_CODE, Mode, mode_of, wanted
 from bridge.formats.hl7.reader import Header, Message, read, read_header
 from bridge.receive.replies import Replies
@@ -106,8 +107,7 @@ class Hl7Intake:
         mode = mode_of(header, rules.ack_mode, return_address=bool(rules.return_address))
         arrived = _Arrived(envelope, header, header, rules, mode)
         try:
-            _within_limits(envelope.body, header, rules)
-            message = read(envelope.body, fallback_charset=rules.fallback_charset)
+            message = read(envelope.body, fallback_charset=rules.fallback_charset, most=limits_of(rules))
         except BadInput as problem:
             return await self._refuse(arrived, Verdict(AckCode.AR, str(problem), (), (_problem(problem),)))
         arrived = replace(arrived, message=message)
@@ -327,22 +327,6 @@ def _told(problem: Problem, codes: AnswerCodes) -> Verdict:
     return Verdict(code, text, (), problems)
 
 
-def _within_limits(body: bytes, header: Header, rules: ListenerSettings) -> None:
-    """Raises BadInput where the message has more segments, fields or repetitions than the listener takes."""
-    most = {
-        "max_segments": rules.max_segments,
-        "max_fields": rules.max_fields,
-        "max_repetitions": rules.max_repetitions,
-    }
-    delimiters = header.delimiters
-    if charset.splits_in_bytes(charset.declared(header.charsets)):
-        separator, repetition = delimiters.field.encode("ascii"), delimiters.repetition.encode("ascii")
-        limits.check(body, field_separator=separator, repetition=repetition, **most)
-    else:
-        text = charset.decode(body, header.charsets, rules.fallback_charset).text
-        limits.check(text, field_separator=delimiters.field, repetition=delimiters.repetition, **most)
-
-
 def _sender(header: Header) -> str:
     return f"{header.sending_application}|{header.sending_facility}"
 
@@ -361,9 +345,17 @@ def _problem(problem: BadInput) -> Problem:
 
 def _content_digest(body: bytes, header: Header) -> str:
     """Of the content alone: MSH-7 and line ends do not make another message (F30)."""
-    head, _, rest = body.partition(b"\r")
+    end = body.find(b"\r")
+    end = len(body) if end < 0 else end
     separator = header.field_separator.encode("latin-1", "replace")
-    fields = head.split(separator)
+    fields = body[:end].split(separator)
     if len(fields) > 6:
         fields[6] = b""
-    return hashlib.sha256(separator.join(fields) + b"\r" + rest.strip(b"\r\n")).hexdigest()
+    begin, last = end, len(body)
+    while begin < last and body[begin] in b"\r\n":
+        begin += 1
+    while last > begin and body[last - 1] in b"\r\n":
+        last -= 1
+    digest = hashlib.sha256(separator.join(fields) + b"\r")
+    digest.update(memoryview(body)[begin:last])
+    return digest.hexdigest()

@@ -6,11 +6,27 @@ four counts.
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import AnyStr
 
 from bridge.domain.verdict import Condition
 from bridge.errors import BadInput
+from bridge.settings import ListenerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a message may have at the most: segments, fields of a segment, repetitions of a field."""
+
+    segments: int = 2000
+    fields: int = 500
+    repetitions: int = 500
+
+
+def limits_of(rules: ListenerSettings) -> Limits:
+    """What a listener takes at the most."""
+    return Limits(rules.max_segments, rules.max_fields, rules.max_repetitions)
 
 
 def check(

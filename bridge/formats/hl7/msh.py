@@ -39,7 +39,8 @@ def body_of(raw: bytes) -> tuple[bytes, tuple[str, ...]]:
 
 def parse(body: bytes) -> Header:
     """The header of a body that begins with MSH. Raises BadInput 100 where MSH-1 or MSH-2 cannot be used."""
-    line = body.split(b"\r", 1)[0].split(b"\n", 1)[0]
+    ends = [at for at in (body.find(b"\r"), body.find(b"\n", 0, 1 << 20)) if at >= 0]
+    line = body[: min(ends)] if ends else body
     delimiters, notes = _delimiters(line)
     separator = delimiters.field.encode("ascii")
     fields = [b"MSH", separator, *line[4:].split(separator, _MSH_FIELDS)]

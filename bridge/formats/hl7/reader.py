@@ -5,34 +5,40 @@ it is split.
 """
 
 import re
+from typing import AnyStr
 
 from bridge.domain.verdict import Condition
 from bridge.errors import BadInput
-from bridge.formats.hl7 import charset, msh
+from bridge.formats.hl7 import charset, limits, msh
 from bridge.formats.hl7.groups import other_patient
 from bridge.formats.hl7.header import Header
+from bridge.formats.hl7.limits import Limits
 from bridge.formats.hl7.message import Message, OrderView, Segment, segment_name
 from bridge.formats.hl7.msh import read_header
 
 __all__ = ["Header", "Message", "OrderView", "Segment", "read", "read_header"]
 
-MAX_SEGMENTS = 2000
-MAX_FIELDS = 500
-MAX_REPETITIONS = 500
 
+_DEFAULT = Limits()
 _ORDER_TYPES = frozenset({"ORM", "OMG", "OMI"})
 
 
-def read(raw: bytes, *, fallback_charset: str = "cp1252") -> Message:
+def read(raw: bytes, *, fallback_charset: str = "cp1252", most: Limits = _DEFAULT) -> Message:
     """The message. Raises BadInput: code 100 at MSH where there is no header, and at a segment over a limit."""
     body, before = msh.body_of(raw)
     header = msh.parse(body)
+    in_bytes = charset.splits_in_bytes(charset.declared(header.charsets))
+    if in_bytes:
+        _within(body, header.field_separator.encode("ascii"), header.repetition.encode("ascii"), most)
     decoded = charset.decode(body, header.charsets, fallback_charset)
     notes = [*before, *header.notes]
     if decoded.note:
         notes.append(decoded.note)
+    if not in_bytes:
+        _within(decoded.text, header.field_separator, header.repetition, most)
+    if "\rMSH" + header.field_separator in decoded.text:
+        raise BadInput("a second MSH segment", where="MSH[2]", code=Condition.SEGMENT_SEQUENCE)
     lines = _lines(decoded.text, header.field_separator, notes)
-    _within_limits(decoded.text, lines, header)
     message = Message(header, raw, lines, decoded.codec, tuple(notes), fallback_charset)
     if header.type in _ORDER_TYPES and decoded.text.count("PID" + header.field_separator) > 1:
         _one_patient(message)
@@ -52,30 +58,23 @@ def _lines(text: str, separator: str, notes: list[str]) -> list[str]:
     if "\r\r" in text:
         notes.append("blank lines")
         text = re.sub("\r{2,}", "\r", text)
-    lines = text.split("\r", MAX_SEGMENTS + 1)
+    lines = text.split("\r")
     if not lines[-1]:
         lines.pop()
-    if len(lines) > MAX_SEGMENTS:
-        raise _over(f"more than {MAX_SEGMENTS} segments", segment_name(lines[-1][:4], separator))
     if "" in (segment_name(line, separator) for line in lines):
         notes.append("a line does not begin with a segment name; it is left out")
     return lines
 
 
-def _within_limits(text: str, lines: list[str], header: Header) -> None:
-    separator, repetition = header.field_separator, header.repetition
-    if "\rMSH" + separator in text:
-        raise BadInput("a second MSH segment", where="MSH[2]", code=Condition.SEGMENT_SEQUENCE)
-    if text.count(separator) > MAX_FIELDS:
-        for line in lines:
-            if line.count(separator) > MAX_FIELDS:
-                raise _over(f"more than {MAX_FIELDS} fields", segment_name(line, separator))
-    if text.count(repetition) >= MAX_REPETITIONS:
-        for line in lines:
-            if line.count(repetition) >= MAX_REPETITIONS and any(
-                field.count(repetition) >= MAX_REPETITIONS for field in line.split(separator)
-            ):
-                raise _over(f"more than {MAX_REPETITIONS} repetitions of a field", segment_name(line, separator))
+def _within(text: AnyStr, separator: AnyStr, repetition: AnyStr, most: Limits) -> None:
+    limits.check(
+        text,
+        field_separator=separator,
+        repetition=repetition,
+        max_segments=most.segments,
+        max_fields=most.fields,
+        max_repetitions=most.repetitions,
+    )
 
 
 def _one_patient(message: Message) -> None:
@@ -84,8 +83,3 @@ def _one_patient(message: Message) -> None:
         raise BadInput(
             "an order message names more than one patient", where=f"PID[{number}]", code=Condition.SEGMENT_SEQUENCE
         )
-
-
-def _over(what: str, segment: str) -> BadInput:
-    segment = segment or "MSH"  # never the beginning of a line that may be a patient's data
-    return BadInput(f"{what} in {segment}", where=segment, code=Condition.SEGMENT_SEQUENCE)
