@@ -1,7 +1,7 @@
-"""A message tried in a process of its own, before it is read here once more (F28).
+"""Messages tried in a process of their own, before they are read here (F28).
 
-Whose reader has ended before may take memory without bounds, or never come back. `python -m bridge.dispatch.apart`
-reads it under limits and ends with 0 where that goes well; a reader in this process does the same then.
+What an earlier run did not get past may have ended it: by memory without bounds, or by never coming back. `python -m
+bridge.dispatch.apart` reads it under limits, and ends with 0 where that goes well.
 """
 
 import asyncio
@@ -9,7 +9,9 @@ import contextlib
 import json
 import resource
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bridge.clock import SystemClock
 from bridge.dispatch.understand import understand_message, understand_recording
@@ -18,22 +20,30 @@ from bridge.formats.dicom.reader import read_object
 from bridge.formats.hl7.limits import limits_of
 from bridge.formats.hl7.reader import read
 from bridge.mapping.in_force import rules_in_force
+from bridge.mapping.rules import Rules
 from bridge.settings import Settings
 from bridge.store.line import Claimed
+from bridge.store.payloads import Payloads
 
 SECONDS = 10
 MEMORY = 1 << 30
 """Address space of the trial, bytes."""
 
 
-async def survives(claimed: Claimed, payload: Path | None, settings: Settings) -> bool:
-    """Whether the message can be read within the limits. A message that is refused in good order survives."""
+async def survive(claimed: Sequence[Claimed], payloads: Payloads, settings: Settings) -> bool:
+    """Whether all of these can be read within the limits. A message that is refused in good order survives."""
     document = {
-        "kind": claimed.kind,
-        "listener": claimed.listener,
-        "sender": claimed.sender,
-        "payload": str(payload) if payload else "",
         "settings": settings.model_dump(mode="json", exclude={"cardio", "console", "dicom", "store"}),
+        "messages": [
+            {
+                "kind": one.kind,
+                "listener": one.listener,
+                "sender": one.sender,
+                "payload": str(payloads.path(one.payload)) if one.payload else "",
+                "size": len(one.raw or b""),
+            }
+            for one in claimed
+        ],
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -43,9 +53,10 @@ async def survives(claimed: Claimed, payload: Path | None, settings: Settings) -
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
+    raw = b"".join(one.raw or b"" for one in claimed)
     try:
         async with asyncio.timeout(SECONDS):
-            await process.communicate(json.dumps(document).encode() + b"\n" + (claimed.raw or b""))
+            await process.communicate(json.dumps(document).encode() + b"\n" + raw)
     except (TimeoutError, BrokenPipeError, ConnectionResetError):
         return False
     finally:
@@ -62,14 +73,20 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     document = json.loads(sys.stdin.buffer.readline())
     settings = Settings.model_validate(document["settings"])
-    rules = rules_in_force(settings)[document["listener"] if document["listener"] in settings.hl7.all() else "hl7"]
-    with contextlib.suppress(BadInput):
-        if document["kind"] == "dicom":
-            understand_recording(read_object(Path(document["payload"])), document["sender"], rules, settings)
-            return
-        listener = settings.hl7.all().get(document["listener"], settings.hl7).of_sender(document["sender"])
-        message = read(sys.stdin.buffer.read(), fallback_charset=listener.fallback_charset, most=limits_of(listener))
-        understand_message(message, document["sender"], rules, settings, SystemClock().now(), listener)
+    rules = rules_in_force(settings)
+    for one in document["messages"]:
+        with contextlib.suppress(BadInput):
+            _read(one, sys.stdin.buffer.read(one["size"]), rules, settings)
+
+
+def _read(one: dict[str, Any], raw: bytes, rules: Mapping[str, Rules], settings: Settings) -> None:
+    own = rules.get(one["listener"]) or rules["hl7"]
+    if one["kind"] == "dicom":
+        understand_recording(read_object(Path(one["payload"])), one["sender"], own, settings)
+        return
+    listener = settings.hl7.all().get(one["listener"], settings.hl7).of_sender(one["sender"])
+    message = read(raw, fallback_charset=listener.fallback_charset, most=limits_of(listener))
+    understand_message(message, one["sender"], own, settings, SystemClock().now(), listener)
 
 
 if __name__ == "__main__":

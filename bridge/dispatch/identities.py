@@ -155,11 +155,22 @@ class Identities:
         if self._canonical(tx, merge.retired) != merge.retired:
             return  # an identical repeat
         self._list_tasks(tx, message_id, merge.retired, "merged_after_task")
-        if renames:
+        if not renames:
+            self._fill(tx, message_id, merge)
+        else:
             patients.move_record(tx, merge.retired, merge.survivor, site_authority=own)
         patients.retire(tx, merge.retired, merge.survivor, message_id, at=now)
         tx.known.clear()
         line.rekey(tx, merge.retired.value, self._canonical(tx, merge.survivor).value)
+
+    def _fill(self, tx: Transaction, message_id: int, merge: Merge) -> None:
+        """What was known under the identifier that goes fills the gaps of the one that stays."""
+        own = self._authority
+        gone = patients.find_patient(tx.conn, merge.retired, site_authority=own)
+        survivor = self._canonical(tx, merge.survivor)
+        stays = patients.find_patient(tx.conn, survivor, site_authority=own)
+        if gone is not None and (stays is None or not compare(gone, stays).contradict):
+            patients.fill_patient(tx, survivor, gone, message_id, site_authority=own)
 
     # --- visits, moves, deletions ---------------------------------------------------------------------------
 
@@ -182,8 +193,8 @@ class Identities:
     def _move(self, tx: Transaction, message_id: int, understood: Understood) -> Entered:
         if self._settings.patients.moves == "refuse":
             return Entered(State.REJECTED, "move_refused", _event("moves of identifiers and visits are not done here"))
-        keys = {m.retired.value for p in understood.persons for m in p.merges}
-        line.bar(tx, message_id, keys | {p.update.identifier.value for p in understood.persons})
+        identifiers = [i for p in understood.persons for i in (p.update.identifier, *(m.retired for m in p.merges))]
+        line.bar(tx, message_id, {self._canonical(tx, i).value for i in identifiers})
         return Entered(State.HELD, MOVE)
 
     def _delete(self, tx: Transaction, message_id: int, understood: Understood) -> Entered:

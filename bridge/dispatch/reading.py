@@ -13,7 +13,7 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.dispatch.answers import Answers
-from bridge.dispatch.apart import survives
+from bridge.dispatch.apart import survive
 from bridge.dispatch.delivering import Delivering
 from bridge.dispatch.entering import Entering
 from bridge.dispatch.in_hand import Taken
@@ -87,6 +87,7 @@ class Reading:
 
     async def run(self) -> None:
         """Until cancelled. What an earlier run left comes first."""
+        await self._left_over()
         while True:
             self.wake.clear()
             if self._hand:
@@ -97,17 +98,34 @@ class Reading:
                 await self._take_in(fresh, messages)
             elif self._behind:
                 self._behind = False  # what is kept from here on is at hand, or asks for another look
-                try:
-                    found = await self._store.write(lambda tx: line.next_received(tx, BATCH))
-                except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
-                    log.error("line.not_read", error=type(problem).__name__)
-                    self._behind = True
-                    await self._clock.sleep(1.0)
-                    continue
+                found = await self._counted(BATCH)
                 self._behind = self._behind or len(found) == BATCH
                 await self._take_in(found, {})
             else:
                 await self.wake.wait()
+
+    async def _left_over(self) -> None:
+        """What an earlier run received and did not understand: tried apart, counted, then read (F28)."""
+        newest = await self._store.read(line.newest)
+        while found := await self._store.read(lambda conn: line.left_over(conn, newest, BATCH)):
+            good = found
+            if not await survive(found, self._payloads, self._settings):
+                good = [one for one in found if await survive([one], self._payloads, self._settings)]
+            poison = [one for one in found if one not in good]
+            for one in poison:
+                log.error("message.poison", message=one.id, error="TrialFailed")
+                await self._keep_entering(_Read(one, Understood(State.HELD, reason="poison")))
+            if good:
+                await self._take_in(await self._counted(len(good)), {})
+
+    async def _counted(self, most: int) -> list[line.Claimed]:
+        """The oldest messages, their attempt counted before they are read, so that a poison one cannot hide."""
+        while True:
+            try:
+                return await self._store.write(lambda tx: line.next_received(tx, most))
+            except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
+                log.error("line.not_read", error=type(problem).__name__)
+                await self._clock.sleep(1.0)
 
     async def _take_in(self, claimed: Sequence[line.Claimed], messages: Mapping[int, Message]) -> None:
         if not claimed:
@@ -151,9 +169,6 @@ class Reading:
     async def _read(self, claimed: line.Claimed, at_hand: Message | None = None) -> _Read:
         if claimed.attempts > ATTEMPTS:
             return _Read(claimed, Understood(State.HELD, reason="poison"))
-        if claimed.attempts > 1 and not await self._survives(claimed):
-            log.error("message.poison", message=claimed.id, error="TrialFailed")
-            return _Read(claimed, Understood(State.HELD, reason="poison"))
         try:
             if claimed.kind == "hl7":
                 listener = self._answers.rules(claimed.listener, claimed.sender)
@@ -176,11 +191,6 @@ class Reading:
             log.error("message.poison", message=claimed.id, error=type(problem).__name__)
             return _Read(claimed, Understood(State.HELD, reason="poison"))
 
-    async def _survives(self, claimed: line.Claimed) -> bool:
-        """A message whose reader ended once is tried in a process of its own first (F28)."""
-        payload = self._payloads.path(claimed.payload) if claimed.payload else None
-        return await survives(claimed, payload, self._settings)
-
 
 def _claimed(message_id: int, at_hand: inbox.AtHand) -> line.Claimed:
     arrival = at_hand.arrival
@@ -188,7 +198,7 @@ def _claimed(message_id: int, at_hand: inbox.AtHand) -> line.Claimed:
         id=message_id,
         kind=arrival.kind,
         state=State.RECEIVED,
-        attempts=1,
+        attempts=0,
         raw=arrival.raw,
         payload=arrival.payload,
         understood=None,

@@ -68,7 +68,7 @@ class DicomIntake:
             conflict = not refused and inbox.uid_conflict(tx.conn, arrival)
             own = (State.HELD, "uid_conflict") if conflict else (state, reason)
             code = f"{status:04X}"
-            return inbox.keep(tx, arrival, state=own[0], reason=own[1], answer=b"", answer_code=code)
+            return inbox.keep(tx, arrival, state=own[0], reason=own[1], answer=b"", answer_code=code, at_hand=True)
 
         try:
             kept = self._store.write_from_thread(work)

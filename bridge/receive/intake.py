@@ -182,7 +182,7 @@ class Hl7Intake:
         message: Message | Header,
     ) -> inbox.Kept:
         code = AckCode.CA.value if accepted is not None else ""
-        kept = inbox.keep(tx, arrival, answer=accepted, answer_code=code, message_at_hand=message)
+        kept = inbox.keep(tx, arrival, answer=accepted, answer_code=code, at_hand=True, read_as=message)
         self._replies.expect(tx, ticket, kept)
         if not kept.known and arrival.control_id and inbox.same_control_id(tx.conn, arrival, kept.id):
             inbox.record(tx, kept.id, kept.state, at=arrival.received_at, reason="control_id_reuse")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from bridge.domain.states import SETTLED, State, allowed
 from bridge.store.port import Transaction
 from bridge.store.prepared import Prepared
-from bridge.store.schema import event, insert_new, message, millis
+from bridge.store.schema import barrier, event, insert_new, message, millis
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ _SAME_CONTROL_ID = Prepared(
     .limit(1)
 )
 _RECORD = Prepared(event.insert())
+_UNBAR = Prepared(barrier.delete().where(barrier.c.message_id == sa.bindparam("own_message")))
 _MOVE = Prepared(
     message.update().where(message.c.id == sa.bindparam("which"), message.c.state == sa.bindparam("before"))
 )
@@ -84,11 +85,13 @@ def keep(
     reason: str = "",
     answer: bytes | None = None,
     answer_code: str = "",
-    message_at_hand: Any = None,
+    at_hand: bool = False,
+    read_as: Any = None,
 ) -> Kept:
-    """Take custody. An arrival whose identity is here already finds its own row instead (F7, F9, F30).
+    """Take custody. `at_hand`: whoever hears of it gets the arrival itself, and `read_as` what it was read as.
 
-    A message that is refused in the same breath is kept with its answer, to be looked at.
+    An arrival whose identity is here already finds its own row instead (F7, F9, F30). A message that is refused in the
+    same breath is kept with its answer, to be looked at.
     """
     row = (
         insert_new(tx.conn.dialect.name, message, "id")
@@ -113,8 +116,7 @@ def keep(
                 "answer": answer,
                 "answer_code": answer_code,
                 "order_number": "",
-                # Counted before anybody reads it, so that a poison message cannot hide (F28).
-                "attempts": 1 if message_at_hand is not None else 0,
+                "attempts": 0,
             },
         )
         .first()
@@ -125,8 +127,7 @@ def keep(
     detail = {"notes": list(arrival.notes)} if arrival.notes else None
     record(tx, row.id, state, at=arrival.received_at, reason=reason, detail=detail)
     if state is State.RECEIVED:
-        at_hand = AtHand(arrival, message_at_hand, answer, answer_code) if message_at_hand is not None else None
-        tx.notify("received", row.id, at_hand)
+        tx.notify("received", row.id, AtHand(arrival, read_as, answer, answer_code) if at_hand else None)
     return Kept(row.id, False, state, answer, answer_code)
 
 
@@ -203,6 +204,8 @@ def move(
     record(tx, message_id, after, at=at, reason=reason, detail=detail, actor=actor)
     if after is State.READY:
         tx.notify("ready", message_id)
+    if before is State.HELD and _UNBAR.run(tx.conn, {"own_message": message_id}).rowcount:
+        tx.notify("ready")  # a person has decided: the patients whose work waited go on
     if after in SETTLED:
         tx.notify("settled", message_id, columns.get("answer"))
     return True

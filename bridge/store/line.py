@@ -74,6 +74,12 @@ _NEXT_RECEIVED = Prepared(
     .values(attempts=message.c.attempts + 1)
     .returning(*(message.c[c] for c in _COLUMNS))
 )
+_LEFT_OVER = Prepared(
+    sa.select(*(message.c[c] for c in _COLUMNS))
+    .where(message.c.state.in_(_written(State.RECEIVED)), _open(message), message.c.id <= sa.bindparam("upto"))
+    .order_by(message.c.id)
+    .limit(sa.bindparam("most"))
+)
 _HELD_UP = (
     sa.select(_earlier.c.id)
     .where(
@@ -130,6 +136,11 @@ def next_received(tx: Transaction, limit: int) -> list[Claimed]:
     """
     rows = _NEXT_RECEIVED.run(tx.conn, {"most": limit}).all()
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
+
+
+def left_over(conn: sa.Connection, upto: int, limit: int) -> list[Claimed]:
+    """The oldest messages that nobody has understood yet, of those that were there when the service started."""
+    return [_claimed(row) for row in _LEFT_OVER.run(conn, {"upto": upto, "most": limit}).all()]
 
 
 def claim(tx: Transaction, owner: str, limit: int, *, at: datetime) -> list[Claimed]:
@@ -239,6 +250,11 @@ def rekey(tx: Transaction, old: str, new: str) -> None:
     tx.conn.execute(message.update().where(message.c.order_key == old, _open(message)), {"order_key": new})
 
 
+def newest(conn: sa.Connection) -> int:
+    """The id of the newest message; 0 where there is none."""
+    return int(conn.execute(sa.select(sa.func.max(message.c.id))).scalar() or 0)
+
+
 def hurry(tx: Transaction, reasons: Collection[str], *, at: datetime) -> None:
     """What waits for these reasons is due now: their cause is gone."""
     tx.conn.execute(
@@ -251,13 +267,7 @@ def hurry(tx: Transaction, reasons: Collection[str], *, at: datetime) -> None:
 
 
 def bar(tx: Transaction, message_id: int, order_keys: Collection[str]) -> None:
-    """The later work of these patients waits until a person has decided about this message."""
+    """The later work of these patients waits until the message leaves HELD."""
     rows = [{"message_id": message_id, "order_key": key} for key in sorted(set(order_keys))]
     if rows:
         tx.conn.execute(barrier.insert(), rows)
-
-
-def unbar(tx: Transaction, message_id: int) -> None:
-    """A person has decided: what waited goes on."""
-    if tx.conn.execute(barrier.delete().where(barrier.c.message_id == message_id)).rowcount:
-        tx.notify("ready", message_id)

@@ -1,12 +1,15 @@
 """A message that ends its reader is held, and its neighbours flow (F28)."""
 
-import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from bridge.dispatch import apart
+from bridge.settings import Settings
+from bridge.store import line
+from bridge.store.payloads import Payloads
 from bridge.store.schema import message
 from tests.acceptance.scene import OpenHouse, order
 
@@ -24,7 +27,7 @@ async def test_f28_a_message_whose_reader_ended_is_tried_apart_before_it_is_read
             ))  # fmt: skip
         engine.dispose()
 
-    unread("RECEIVED", 1)
+    unread("RECEIVED", 0)
     async with house() as again:
         rows = await again.settled(2)
         assert [(r.control_id, r.state) for r in rows] == [("C1", "CREATED"), ("C2", "CREATED")]
@@ -35,7 +38,7 @@ async def test_f28_a_message_whose_reader_ended_is_tried_apart_before_it_is_read
 
 
 async def test_f28_what_cannot_be_read_within_the_limits_is_held_and_its_neighbours_flow(
-    house: OpenHouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with house() as it:
         await it.hl7(order("C1", "PL-1"))
@@ -45,18 +48,35 @@ async def test_f28_what_cannot_be_read_within_the_limits_is_held_and_its_neighbo
             conn.execute(sa.insert(message).values(
                 kind="hl7", type="ORM^O01", state="RECEIVED", received_at=0, sender="HIS|TEST", listener="hl7",
                 control_id=f"C{number}", raw=order(f"C{number}", f"PL-{number}", patient=f"471{number}").encode(),
-                attempts=1 if number == 2 else 0,
+                attempts=0,
             ))  # fmt: skip
     engine.dispose()
-    hanging = tmp_path / "hangs"
-    hanging.write_text("#!/bin/sh\nsleep 30\n")
-    hanging.chmod(0o700)
-    monkeypatch.setattr(apart, "SECONDS", 0.3)
-    monkeypatch.setattr(apart.sys, "executable", str(hanging))
+    tried: list[list[str]] = []
+
+    async def survive(claimed: list[Any], payloads: Any, settings: Any) -> bool:
+        tried.append([c.raw.decode().split("|")[9] for c in claimed])
+        return all("PL-2" not in c.raw.decode() for c in claimed)
+
+    monkeypatch.setattr("bridge.dispatch.reading.survive", survive)
     async with house() as again:
         rows = await again.settled(3)
         assert [(r.control_id, r.state, r.reason) for r in rows[1:]] == [
             ("C2", "HELD", "poison"),
             ("C3", "CREATED", ""),
         ]
-        await asyncio.sleep(0)
+    assert tried == [["C2", "C3"], ["C2"], ["C3"]]
+
+
+async def test_f28_a_trial_that_hangs_or_takes_too_much_does_not_survive(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    payloads = Payloads(tmp_path, min_free=0)
+    claimed = line.Claimed(**dict.fromkeys(line.Claimed.__slots__, "") | {"kind": "hl7", "raw": order().encode()})
+    assert await apart.survive([claimed], payloads, Settings())
+    monkeypatch.setattr(apart, "SECONDS", 0.3)
+    for program in ("sleep 30", "exit 1", "kill -9 $$"):
+        hanging = tmp_path / "python"
+        hanging.write_text(f"#!/bin/sh\n{program}\n")
+        hanging.chmod(0o700)
+        monkeypatch.setattr(apart.sys, "executable", str(hanging))
+        assert not await apart.survive([claimed], payloads, Settings())

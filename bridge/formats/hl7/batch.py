@@ -13,7 +13,7 @@ _SIGN = rb"[!-/:-@\[-`{-~]"
 # must have its encoding characters, and a trailer a count.
 _NEXT = re.compile(
     rb"\r\n?(?=" + _NAMES + rb"[^A-Za-z0-9])"
-    rb"|\n(?=(?:MSH|FHS|BHS)" + _SIGN + rb"{2}|[BF]TS(?:" + _SIGN + rb"\s*(?:[0-9]|[\r\n]|\Z)|[\r\n]|\Z))"
+    rb"|\n(?=(?:MSH|FHS|BHS)(?:[|]|" + _SIGN + rb"{2})|[BF]TS(?:" + _SIGN + rb"\s*(?:[0-9]|[\r\n]|\Z)|[\r\n]|\Z))"
 )
 _LINE = re.compile(rb"[^\r\n]*")
 _BLANK = b"\x0b\r\n\t \x00"

@@ -68,7 +68,7 @@ def decode(raw: bytes, sets: Sequence[str]) -> str:
         elif part in _TO_UPPER:
             upper = _TO_UPPER[part]
         elif part in {_SHIFT_OUT, _SHIFT_IN}:
-            shifted = part == _SHIFT_OUT
+            shifted = part == _SHIFT_OUT and not upper.startswith("8859-")  # the European sets have no such form
         elif part == _LINE_END:
             lower, upper, shifted = "ascii", first_upper, False
             parts.append("\r")
