@@ -24,7 +24,7 @@ from bridge.mapping.orders import map_order
 from bridge.mapping.patients import UNKNOWN_CODE, demographics, patient_update
 from bridge.mapping.recordings import map_recording
 from bridge.mapping.rules import Rules
-from bridge.mapping.times import moment_of
+from bridge.mapping.times import moment_of, odd
 from bridge.settings import ListenerSettings, Settings
 
 VERSIONS = frozenset(
@@ -89,6 +89,9 @@ def understand_message(
     zone = listener.time_zone or settings.site.time_zone
     sent = next(iter(message.find("MSH-7.1")), None)
     sent_at = moment_of(sent.value, zone) if sent is not None else None
+    tolerated = odd(sent.value, zone) if sent is not None else ""
+    if tolerated:
+        message.notes = (*message.notes, f"MSH-7: {tolerated}")
     doubts = [] if message.header.version in VERSIONS else [_unknown_version(message)]
     if message.header.type == "ADT":
         return _admission(message, sender, rules, settings, now, sent_at, doubts)

@@ -89,6 +89,8 @@ class Hl7Intake:
                 return one
             if one.body is not None:
                 answers.append(one.body)
+        if not answers:
+            return Answer()  # acknowledgements alone: an answer is never answered
         return Answer(batch.batch_answer(whole, answers, self._control_id(), self._clock.now()))
 
     def too_long(self) -> Answer:

@@ -34,6 +34,21 @@ def unescape(text: str, delimiters: Delimiters, decode: Bytes | None = None) -> 
     return pattern.sub(meant, text)
 
 
+def has_unknown(text: str, delimiters: Delimiters) -> bool:
+    """Whether an escape character stands there that begins no escape of the standard."""
+    if delimiters.escape not in text:
+        return False
+    return delimiters.escape in _known(delimiters.escape).sub("", text)
+
+
+@lru_cache(maxsize=64)
+def _known(character: str) -> re.Pattern[str]:
+    """Every escape of HL7 v2.5.1 §2.7, those of character sets and of a site's own (Z) among them."""
+    e = re.escape(character)
+    inside = r"[FSTREHNP]|X(?:[0-9A-Fa-f]{2})+|\.(?:br|ce|sp|sk|in|ti|fi|nf)\s?\+?-?\d{0,6}|[CM][0-9A-Fa-f]{4,6}|Z"
+    return re.compile(rf"{e}(?:{inside}[^\r\n{e}]{{0,40}}){e}")
+
+
 def escape(text: str, delimiters: Delimiters) -> str:
     """The text as it may stand in a field: delimiters escaped, line ends and other control characters as spaces."""
     return text.translate(_writer(delimiters))

@@ -47,12 +47,14 @@ def parse(body: bytes) -> Header:
     charsets = _charsets(fields, delimiters)
     codec = charset.declared(charsets)
     if codec is not None and not charset.splits_in_bytes(codec) and not (line.isascii() and b"\x1b" not in line):
-        text = charset.decode(line, charsets).text
-        whole = text[4:].split(delimiters.field, _MSH_FIELDS)
-        fields = [b"MSH", separator, *(charset.encode_field(f, codec) for f in whole)]
-    texts = (
-        [f.decode("ascii") for f in fields] if line.isascii() else [charset.decode(f, charsets).text for f in fields]
-    )
+        decoded = charset.decode(line, charsets)
+        whole = decoded.text[4:].split(delimiters.field, _MSH_FIELDS)
+        fields = [b"MSH", separator, *(charset.encode_field(f, decoded.codec) for f in whole)]
+        texts = ["MSH", delimiters.field, *whole]
+    elif line.isascii():
+        texts = [f.decode("ascii") for f in fields]
+    else:
+        texts = [charset.decode(f, charsets).text for f in fields]
     texts += [""] * (19 - len(texts))
     kind = texts[9].split(delimiters.component, 3)
     kind += ["", ""]

@@ -1,12 +1,25 @@
 """Framing: the same bytes give the same frames, however the network cuts them."""
 
 import time
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.formats.hl7.mllp import Frame, FrameDecoder, Garbage, TooLong, encode
+from bridge.formats.hl7.mllp import (
+    BETWEEN,
+    DOUBLED_FS,
+    DOUBLED_VT,
+    JUNK,
+    NO_CR,
+    UNFINISHED,
+    Frame,
+    FrameDecoder,
+    Garbage,
+    TooLong,
+    encode,
+)
 
 BODY = b"MSH|^~\\&|HIS\rPID|1\r"
 
@@ -17,16 +30,31 @@ BODY = b"MSH|^~\\&|HIS\rPID|1\r"
         ("one frame", encode(BODY), [Frame(BODY)]),
         ("pipelined", encode(BODY) * 3, [Frame(BODY)] * 3),
         ("no CR after FS", b"\x0b" + BODY + b"\x1c", [Frame(BODY)]),
-        ("no CR, next frame at once", b"\x0bA\x1c\x0bB\x1c\r", [Frame(b"A"), Frame(b"B")]),
-        ("doubled VT", b"\x0b\x0b" + BODY + b"\x1c\r", [Frame(BODY)]),
+        ("no CR, next frame at once", b"\x0bA\x1c\x0bB\x1c\r", [Frame(b"A"), Frame(b"B", (NO_CR,))]),
+        ("doubled VT", b"\x0b\x0b" + BODY + b"\x1c\r", [Frame(BODY, (DOUBLED_VT,))]),
         ("doubled FS", b"\x0b" + BODY + b"\x1c\x1c\r", [Frame(BODY)]),
-        ("junk before VT", b"hello" + encode(BODY), [Frame(BODY)]),
-        ("CR LF NUL between", encode(b"A") + b"\r\n\x00\n" * 999 + encode(b"B"), [Frame(b"A"), Frame(b"B")]),
-        ("LF after FS", b"\x0bA\x1c\n\x0bB\x1c\n", [Frame(b"A"), Frame(b"B")]),
+        ("junk before VT", b"hello" + encode(BODY), [Frame(BODY, (JUNK,))]),
+        (
+            "CR LF NUL between",
+            encode(b"A") + b"\r\n\x00\n" * 999 + encode(b"B"),
+            [Frame(b"A"), Frame(b"B", (BETWEEN,))],
+        ),
+        ("LF after FS", b"\x0bA\x1c\n\x0bB\x1c\n", [Frame(b"A"), Frame(b"B", (BETWEEN, NO_CR))]),
+        ("a second CR", encode(b"A") + b"\r" + encode(b"B"), [Frame(b"A"), Frame(b"B", (BETWEEN,))]),
+        ("CR first", b"\r" + encode(b"A"), [Frame(b"A", (BETWEEN,))]),
+        ("doubled FS, next", b"\x0bA\x1c\x1c\r" + encode(b"B"), [Frame(b"A"), Frame(b"B", (DOUBLED_FS,))]),
+        ("doubled end, next", b"\x0bA\x1c\r\x1c\r" + encode(b"B"), [Frame(b"A"), Frame(b"B", (DOUBLED_FS,))]),
+        ("begun anew", b"\x0bMSH|^~\\&|1\rPID|1||X\r" + encode(BODY), [Frame(BODY, (UNFINISHED,))]),
+        ("begun anew twice", b"\x0bMSH|1\r\x0b\x0bMSH|2\r" + encode(b"BHS|"), [Frame(b"BHS|", (UNFINISHED,))]),
+        ("a note is of one frame", b"x" + encode(b"A") + encode(b"B"), [Frame(b"A", (JUNK,)), Frame(b"B")]),
         ("BOM is the reader's", encode(b"\xef\xbb\xbf" + BODY), [Frame(b"\xef\xbb\xbf" + BODY)]),
         ("empty frame", b"\x0b\x1c\r", [Frame(b"")]),
         ("VT inside is kept", b"\x0bA\x0bB\x1c\r", [Frame(b"A\x0bB")]),
-        ("FS ends at once, the rest is junk", b"\x0bA\x1cB\x1c\r" + encode(b"C"), [Frame(b"A"), Frame(b"C")]),
+        (
+            "FS ends at once, the rest is junk",
+            b"\x0bA\x1cB\x1c\r" + encode(b"C"),
+            [Frame(b"A"), Frame(b"C", (JUNK, DOUBLED_FS, NO_CR))],
+        ),
         ("not yet complete", b"\x0bMSH|", []),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
@@ -72,7 +100,7 @@ def test_failures_4_garbage_limit_at_and_over_it(junk, expected):
 def test_garbage_is_counted_since_the_last_frame():
     decoder = FrameDecoder()
     for _ in range(5):
-        assert decoder.feed(b"G" * 1000 + encode(b"A")) == [Frame(b"A")]
+        assert decoder.feed(b"G" * 1000 + encode(b"A")) == [Frame(b"A", (JUNK,))]
 
 
 def test_decoding_is_linear_in_one_byte_pieces_and_in_one_piece():
@@ -88,7 +116,9 @@ def test_decoding_is_linear_in_one_byte_pieces_and_in_one_piece():
 pieces = st.one_of(
     st.binary(max_size=30).map(encode),
     st.binary(max_size=30),
-    st.sampled_from([b"\x0b", b"\x1c", b"\r", b"\r\n", b"\x00", b"\x0b\x0bMSH|\x1c\x1c\r", encode(b"q" * 60)]),
+    st.sampled_from(
+        [b"\x0b", b"\x1c", b"\r", b"\r\n", b"\x00", b"\x0b\x0bMSH|\x1c\x1c\r", b"\x0bMSH|", encode(b"q" * 60)]
+    ),
 )
 
 
@@ -101,6 +131,32 @@ def test_a_stream_cut_at_random_points_yields_the_same_frames(stream, data):
     got = [e for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) for e in cut.feed(stream[a:b])]
     assert got == expected
     assert cut.mid_frame == whole.mid_frame
+
+
+def test_10_000_messages_cut_and_joined_at_random_with_junk_between_come_out_once_in_order():
+    random = Random(7)
+    junk = (b"", b"", b"\n", b"\r\n", b"\x00\x00", b"keep-alive\r\n", b"\x1c\r")
+    bodies = [b"MSH|^~\\&|HIS||||||ADT^A08|%d|P|2.5\rPID|1||%d\r" % (n, n * 7) for n in range(10_000)]
+    frames = (random.choice(junk) + random.choice((encode(b), encode(b)[:-1], b"\x0b" + encode(b))) for b in bodies)
+    stream = b"".join(frames)
+    whole = FrameDecoder().feed(stream)
+    decoder, events, at = FrameDecoder(), [], 0
+    start = time.process_time()
+    while at < len(stream):
+        size = random.choice((1, 3, 40, 700, 65_536))
+        events += decoder.feed(stream[at : at + size])
+        at += size
+    assert time.process_time() - start < 3  # 0.1 s where nobody else uses the processor
+    assert [event.body for event in events] == bodies
+    assert events == whole
+    assert {note for event in events for note in event.notes} == {BETWEEN, DOUBLED_FS, DOUBLED_VT, JUNK, NO_CR}
+
+
+def test_f28_megabytes_of_vt_and_of_begun_frames_are_linear():
+    for hostile in (b"\x0b" * 5_000_000, b"a" + b"\x0b" * 5_000_000, b"\x0bMSH|" * 1_000_000):
+        start = time.process_time()
+        assert len(FrameDecoder().feed(b"\x0b" + hostile + b"\x1c\r")) == 1
+        assert time.process_time() - start < 3
 
 
 @given(st.lists(st.binary(max_size=50).map(lambda b: b.replace(b"\x1c", b"").lstrip(b"\x0b")), max_size=5))
