@@ -60,7 +60,7 @@ def moment_of(text: str, zone: str) -> datetime | None:
 def odd(text: str, zone: str) -> str:
     """What had to be tolerated in a DTM, in words without its value; empty where nothing had to be."""
     read = _MOMENT.fullmatch(text.strip())
-    if read is None:
+    if read is None or moment_of(text, zone) is None:
         return "not a date or time; left out" if text.strip("0 ") else "zeros in the place of a time; left out"
     if read[4] == "24":
         return "24:00, read as the beginning of the next day"
