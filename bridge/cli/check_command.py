@@ -144,7 +144,7 @@ def _hl7(settings: Any) -> Iterator[Line]:
     """What answers need besides a port: a return address for late ids, certificates that can be used."""
     from bridge.dispatch.mllp_peer import client_context
     from bridge.errors import CannotListen, SettingsError
-    from bridge.receive.mllp_server import server_context
+    from bridge.receive.certificates import server_context
 
     for name, listener in settings.hl7.all().items():
         try:

@@ -44,6 +44,8 @@ class Booking:
             return Told(OrderReply("OK"), State.FILTERED, reason="not_ours", note=order.passed_over)
         if wanted.action is Action.CREATE:
             return self._create(tx, message_id, order, wanted, sent_at)
+        for key in [k for k in tx.known if k[0] == "fresh"]:
+            del tx.known[key]  # this order may act on one that its own message booked
         found = self._find(tx, order)
         if found is None or isinstance(found, Problem):
             return self._unknown(tx, message_id, order, wanted, sent_at, found)
@@ -324,6 +326,7 @@ class Booking:
         for order in book.orders_of_visit(tx.conn, patient.value, visit):
             if not book.under_way(tx.conn, order.id):
                 book.stand(tx, order.id, Standing.CANCELLED, withdrawn_by=message_id)
+                self._wake(tx, order)
                 cancelled.append(order.id)
         return cancelled
 

@@ -179,6 +179,8 @@ class Deciding:
             return duplicate()
         if booked.standing in WITHDRAWN:
             return cancelled("order_cancelled")
+        if booked.standing is Standing.ON_HOLD:
+            return Told(OrderReply(control), State.DONE, reason="order_on_hold")
         if earlier is None:
             return None
         if State(earlier.state) is State.CREATED:

@@ -22,10 +22,12 @@ from bridge.dispatch.policy import (
     Created,
     Decision,
     InDoubt,
+    NewUpload,
     PauseDestination,
     Reject,
     Retry,
     Step,
+    backoff,
     decide,
 )
 from bridge.dispatch.understand import doubts_from_json
@@ -35,7 +37,7 @@ from bridge.domain.recording import Recording
 from bridge.domain.states import MOVES, State
 from bridge.domain.task import Mapped
 from bridge.domain.verdict import OrderReply
-from bridge.errors import BadInput, BridgeError, CannotScale, CommitUnknown, StoreError
+from bridge.errors import BadInput, CannotScale, CommitUnknown, StoreError
 from bridge.formats.dicom.reader import read_object
 from bridge.formats.hl7.reader import Message
 from bridge.settings import Settings
@@ -44,6 +46,9 @@ from bridge.store.payloads import Payloads
 from bridge.store.port import Store, Transaction
 
 log = structlog.get_logger()
+
+UPLOADS = 4
+"""Tries of a recording whose upload sessions all turn out to be unusable, before a person looks."""
 
 
 class Delivering:
@@ -72,6 +77,8 @@ class Delivering:
         self._active: set[asyncio.Task[None]] = set()
         self._reserved = 0
         self._backlog = True
+        self._broken: BaseException | None = None
+        self._noted_down = False
         self._stopping = False
         self._random = random.Random()  # noqa: S311  jitter, not a secret
         self.health = Health()
@@ -81,6 +88,8 @@ class Delivering:
         """Until cancelled; `drain` waits for what is in flight."""
         while True:
             self.wake.clear()
+            if self._broken is not None:
+                raise self._broken
             pause, room = self._room()
             self._backlog = True
             claimed: list[line.Claimed] = []
@@ -104,7 +113,7 @@ class Delivering:
     def _start(self, work: InHand, step: Post | None) -> None:
         task = asyncio.create_task(self._deliver(work, step), name=f"deliver-{work.claimed.id}")
         self._active.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(functools.partial(self._done, work))
 
     # --- a message that is sent in the breath that enters it ---------------------------------------------------
 
@@ -139,9 +148,11 @@ class Delivering:
         else:
             self.wake.set()
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, work: InHand, task: asyncio.Task[None]) -> None:
         self._active.discard(task)
-        if self._backlog:
+        if not task.cancelled() and task.exception() is not None:
+            self._broken = task.exception()
+        if self._backlog or work.state is State.RETRY or self._broken is not None:
             self.wake.set()
 
     def _claim(self, tx: Transaction, room: int) -> tuple[list[line.Claimed], int | None, bool]:
@@ -182,7 +193,7 @@ class Delivering:
         except CommitUnknown as problem:
             # The service ends; what is committed stands: a start calls an INTENT in doubt, anything else goes on.
             log.error("message.interrupted", message=claimed.id, error=type(problem).__name__)
-        except (BridgeError, OSError, LookupError, ValueError, TypeError) as problem:
+        except Exception as problem:  # noqa: BLE001  edge of the loop: it is held, and its neighbours flow
             log.error("message.held", message=claimed.id, reason="poison", error=type(problem).__name__)
             await self._moves.hold(work, "poison", {"error": type(problem).__name__})
 
@@ -252,7 +263,19 @@ class Delivering:
             self._answers.follow(tx, work.claimed, post.task_row, told)
             return None
 
-        return await self._moves.insist(work, settle)
+        try:
+            return await self._moves.insist(work, settle)
+        except CommitUnknown:
+            raise
+        except Exception as problem:  # noqa: BLE001  what the POST came to must not go with what follows it
+            log.error("message.held", message=work.claimed.id, reason="poison", error=type(problem).__name__)
+            await self._moves.insist(work, lambda tx: self._outcome_alone(tx, work, post, decision, sent=sent))
+            return None
+
+    def _outcome_alone(self, tx: Transaction, work: InHand, post: Post, decision: Decision, *, sent: bool) -> None:
+        """What the POST came to, where nothing else of the message can be settled: a person looks at the rest."""
+        self._settle_post(tx, work, post, decision, work.control, sent=sent)
+        self._moves.move(tx, work, State.HELD, reason="poison")
 
     def _settle_post(
         self, tx: Transaction, work: InHand, post: Post, decision: Decision, control: str, *, sent: bool
@@ -276,15 +299,16 @@ class Delivering:
         return told
 
     async def _note_health(self, decision: Decision) -> None:
-        before = self.health
-        self.health = before.after(decision, self._clock.monotonic())
-        if self.health.known_down != before.known_down:
-            down = self.health.known_down
-            log.warning("destination.down" if down else "destination.up")
-            try:
-                await self._store.write(lambda tx: self._note(tx, down=down))
-            except StoreError as problem:  # the outcome of a POST is in hand: this must not come between
-                log.error("destination.not_noted", error=type(problem).__name__)
+        self.health = self.health.after(decision, self._clock.monotonic())
+        down = self.health.known_down
+        if down == self._noted_down:
+            return
+        log.warning("destination.down" if down else "destination.up")
+        try:
+            await self._store.write(lambda tx: self._note(tx, down=down))
+            self._noted_down = down
+        except StoreError as problem:  # the outcome of a POST is in hand: this must not come between
+            log.error("destination.not_noted", error=type(problem).__name__)
 
     def _note(self, tx: Transaction, *, down: bool) -> None:
         now = self._clock.now()
@@ -328,7 +352,9 @@ class Delivering:
 
     async def _upload(self, work: InHand, recording: Recording) -> Uploaded | None:
         """The upload, whole; None where it failed and the message waits, or is refused."""
-        result = await self._uploading.upload(recording, self._payloads.path(work.claimed.payload or ""))
+        path = self._payloads.path(work.claimed.payload or "")
+        jitter = self._random.random()
+        result = await self._uploading.upload(recording, path, attempt=work.claimed.attempts, jitter=jitter)
         if isinstance(result, Uploaded):
             return result
         decision, outcome_step = result
@@ -338,8 +364,10 @@ class Delivering:
             if isinstance(decision, Reject):
                 detail = {"step": outcome_step.value, "api": decision.api_text, "status": decision.status}
                 self._moves.move(tx, work, State.REJECTED, reason=decision.reason, detail=detail)
+            elif isinstance(decision, NewUpload) and work.claimed.attempts >= UPLOADS:
+                self._moves.move(tx, work, State.HELD, reason="upload_failed", detail={"step": outcome_step.value})
             else:
-                reason, after = _waiting(decision)
+                reason, after = _waiting(decision, backoff(work.claimed.attempts, jitter))
                 self._moves.put_back(tx, work, reason, after)
 
         await self._moves.write(work, settle)
@@ -354,7 +382,7 @@ class Delivering:
         return step
 
 
-def _waiting(decision: Decision) -> tuple[str, float]:
+def _waiting(decision: Decision, otherwise: float = 5.0) -> tuple[str, float]:
     """Why a message waits, and for how many seconds."""
     match decision:
         case Retry(after=after, reason=reason):
@@ -362,4 +390,4 @@ def _waiting(decision: Decision) -> tuple[str, float]:
         case PauseDestination(reason=reason, probe_after=after):
             return reason, after
         case _:
-            return "upload_failed", 5.0
+            return "upload_failed", otherwise

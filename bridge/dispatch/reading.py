@@ -6,7 +6,7 @@ One reader a store keeps that order; it is quick, since it neither waits for the
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -27,7 +27,7 @@ from bridge.mapping.rules import Rules
 from bridge.settings import Settings
 from bridge.store import inbox, line
 from bridge.store.payloads import Payloads
-from bridge.store.port import Notice, Store, Transaction
+from bridge.store.port import Connection, Notice, Store, T, Transaction
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class Reading:
         await self._left_over()
         while True:
             self.wake.clear()
-            if self._hand:
+            if self._hand and not self._behind:  # what is older and in the store goes first
                 taken = [self._hand.popleft() for _ in range(min(BATCH, len(self._hand)))]
                 # What was found in the store is here a second time where its notice came late.
                 fresh = [_claimed(number, at_hand) for number, at_hand in taken if number > self._last]
@@ -106,8 +106,13 @@ class Reading:
 
     async def _left_over(self) -> None:
         """What an earlier run received and did not understand: tried apart, counted, then read (F28)."""
-        newest = await self._store.read(line.newest)
-        while found := await self._store.read(lambda conn: line.left_over(conn, newest, BATCH)):
+        newest = await self._looked(line.newest)
+        stuck = 0
+        while found := await self._looked(lambda conn: line.left_over(conn, newest, BATCH)):
+            if found[0].id == stuck:  # it can neither be read nor held; those behind it must not wait for it
+                log.critical("message.stuck", message=stuck)
+                return
+            stuck = found[0].id
             good = found
             if not await survive(found, self._payloads, self._settings):
                 good = [one for one in found if await survive([one], self._payloads, self._settings)]
@@ -117,6 +122,15 @@ class Reading:
                 await self._keep_entering(_Read(one, Understood(State.HELD, reason="poison")))
             if good:
                 await self._take_in(await self._counted(len(good)), {})
+
+    async def _looked(self, work: Callable[[Connection], T]) -> T:
+        """A look into the store; where it fails it is looked again."""
+        while True:
+            try:
+                return await self._store.read(work)
+            except StoreError as problem:
+                log.error("line.not_read", error=type(problem).__name__)
+                await self._clock.sleep(1.0)
 
     async def _counted(self, most: int) -> list[line.Claimed]:
         """The oldest messages, their attempt counted before they are read, so that a poison one cannot hide."""
@@ -130,7 +144,7 @@ class Reading:
     async def _take_in(self, claimed: Sequence[line.Claimed], messages: Mapping[int, Message]) -> None:
         if not claimed:
             return
-        self._last = claimed[-1].id
+        self._last = max(self._last, claimed[-1].id)
         done = [await self._read(one, messages.get(one.id)) for one in claimed]
         await asyncio.gather(*(self._keep_entering(one) for one in done))
 

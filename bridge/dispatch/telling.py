@@ -42,10 +42,15 @@ class Telling:
         try:
             while True:
                 self.wake.clear()
-                waiting = await self._store.read(outbound.addresses)
+                try:
+                    waiting = await self._store.read(outbound.addresses)
+                except StoreError as problem:
+                    log.error("outbound.not_read", error=type(problem).__name__)
+                    await self._clock.sleep(1.0)
+                    continue
                 now = self._clock.now().timestamp() * 1000
                 for address, due in waiting.items():
-                    if due <= now and address not in self._busy:
+                    if (due <= now or due > now + 960_000) and address not in self._busy:
                         task = asyncio.create_task(self._serve(address), name="telling")
                         self._busy[address] = task
                         task.add_done_callback(functools.partial(self._served, address))

@@ -40,7 +40,9 @@ class Uploading:
         self._payloads = payloads
         self._chunk_size = chunk_size
 
-    async def upload(self, recording: Recording, path: Path) -> Uploaded | tuple[Decision, Step]:
+    async def upload(
+        self, recording: Recording, path: Path, *, attempt: int, jitter: float
+    ) -> Uploaded | tuple[Decision, Step]:
         """The upload's id, or what the policy makes of the call that failed."""
         group = recording.rhythm()
         require_scalable(group)
@@ -56,10 +58,10 @@ class Uploading:
             failed: tuple[Decision, Step] = (NewUpload(Reason.UPLOAD_LOST), Step.CHUNK)
             for _ in range(SESSIONS):
                 opened = await self._client.open_upload(proof.total_size, bytes.fromhex(proof.sha256))
-                decision = decide(Step.OPEN_UPLOAD, opened, attempt=1, jitter=0.5)
+                decision = decide(Step.OPEN_UPLOAD, opened, attempt=attempt, jitter=jitter)
                 if not isinstance(decision, Proceed):
                     return decision, Step.OPEN_UPLOAD
-                bad = await self._chunks(out, decision.upload_id)
+                bad = await self._chunks(out, decision.upload_id, attempt, jitter)
                 if bad is None:
                     return Uploaded(decision.upload_id, proof.samples_sha256, _told(proof))
                 failed = (bad, Step.CHUNK)
@@ -67,18 +69,17 @@ class Uploading:
                     return failed
             return failed
 
-    async def _chunks(self, file: IO[bytes], upload_id: str) -> Decision | None:
+    async def _chunks(self, file: IO[bytes], upload_id: str, attempt: int, jitter: float) -> Decision | None:
         """Send every chunk in order. None: the upload is whole."""
         file.seek(0)
         offset = 0
         while data := file.read(self._chunk_size):
-            for attempt in range(1, RESENDS + 1):
-                decision = decide(
-                    Step.CHUNK, await self._client.send_chunk(upload_id, offset, data), attempt=attempt, jitter=0.5
-                )
+            for resend in range(1, RESENDS + 1):
+                sent = await self._client.send_chunk(upload_id, offset, data)
+                decision = decide(Step.CHUNK, sent, attempt=attempt, jitter=jitter)
                 if isinstance(decision, Proceed):
                     break
-                if not isinstance(decision, Retry) or decision.pause_destination or attempt == RESENDS:
+                if not isinstance(decision, Retry) or decision.pause_destination or resend == RESENDS:
                     return decision
             offset += len(data)
         return None

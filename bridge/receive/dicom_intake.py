@@ -41,6 +41,8 @@ class DicomIntake:
         self, spooled: Path, *, sop_class_uid: str, sop_instance_uid: str, calling_ae: str, peer: str
     ) -> Status | None:
         """Keep one object; the C-STORE status, None where nothing may be said (A3)."""
+        if not self.has_room():
+            return Status.OUT_OF_RESOURCES
         state, reason, status = self._checked(spooled, sop_class_uid, sop_instance_uid)
         try:
             name, digest = self._payloads.take(spooled)

@@ -122,8 +122,7 @@ class Hl7Intake:
         return await self._keep(arrived)
 
     async def _keep(self, arrived: _Arrived) -> Answer:
-        rules, mode = arrived.rules, arrived.mode
-        deadline = self._clock.monotonic() + rules.reply_budget
+        deadline = self._clock.monotonic() + arrived.rules.reply_budget
         if self._payloads.free() < 0:
             return self._cannot_take(arrived, "no room")
         arrival = self._arrival(arrived.envelope, arrived.header)
@@ -131,26 +130,28 @@ class Hl7Intake:
         accepted = self._accept_answer(arrived)
         try:
             kept = await self._store.write(lambda tx: self._custody(tx, arrival, ticket, accepted, arrived.message))
+            return await self._answer(arrived, kept, ticket, deadline)
         except CommitUnknown:
-            self._replies.forget(ticket)
             return Answer(close=True)  # A3: say nothing, the resend is absorbed
         except StoreError as problem:
-            self._replies.forget(ticket)
             log.warning("message.refused", reason=type(problem).__name__, listener=arrived.envelope.listener)
             return self._cannot_take(arrived, "the store cannot take it now")
+        finally:
+            self._replies.forget(ticket)
+
+    async def _answer(self, arrived: _Arrived, kept: inbox.Kept, ticket: int, deadline: float) -> Answer:
+        """The answer of a message that is in custody."""
+        if arrived.mode.apart:
+            return Answer(kept.answer)
+        if kept.answer is not None:
+            return self._by_condition(arrived, kept.answer, kept.answer_code)
+        ready = await self._replies.wait(ticket, deadline - self._clock.monotonic())
+        if ready is not None:
+            return self._by_condition(arrived, ready, _code_in(ready))
         try:
-            if mode.apart:
-                return Answer(kept.answer)
-            if kept.answer is not None:
-                return self._by_condition(arrived, kept.answer, kept.answer_code)
-            ready = await self._replies.wait(ticket, deadline - self._clock.monotonic())
-            if ready is not None:
-                return self._by_condition(arrived, ready, _code_in(ready))
             return await self._answer_late(kept.id, arrived)
         except (StoreError, CommitUnknown):
             return Answer(close=True)  # kept, but its answer is not: the resend gets it
-        finally:
-            self._replies.forget(ticket)
 
     def _accept_answer(self, arrived: _Arrived) -> bytes | None:
         """The CA of enhanced mode, stored with the message: a resend gets the very same (A5)."""

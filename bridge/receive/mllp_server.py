@@ -2,20 +2,25 @@
 
 import asyncio
 import contextlib
+import errno
+import socket
 import ssl
-from collections.abc import Coroutine
-from typing import Any
 
 import structlog
 
-from bridge.clock import Clock
-from bridge.errors import CannotListen
+from bridge.clock import Clock, SystemClock
 from bridge.formats.hl7.mllp import Frame, FrameDecoder, Garbage, TooLong, encode
+from bridge.receive.certificates import Certificates
+from bridge.receive.gate import Gate, prepare
 from bridge.receive.intake import Answer, Envelope, Hl7Intake
-from bridge.settings import ListenerSettings, TlsSettings, host_port
+from bridge.serving import open_socket
+from bridge.settings import ListenerSettings, host_port
 
 log = structlog.get_logger()
+
 _CHUNK = 1 << 16
+_HANDSHAKE = 10.0
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class MllpServer:
@@ -26,140 +31,200 @@ class MllpServer:
     ) -> None:
         self._intake = intake
         self._settings = settings
-        self._server: asyncio.Server | None = None
+        self._name = name
+        self._clock = clock or SystemClock()
+        self._gate = Gate(settings)
+        self._certificates = Certificates(settings.tls, f"{name}.tls") if settings.tls else None
+        self._socket: socket.socket | None = None
+        self._accepting: list[asyncio.Task[None]] = []
         self._connections: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
+        self._heard = asyncio.Event()
+        self.silent = False
 
     async def start(self) -> str:
         """Listen. Returns the address taken; raises CannotListen that names the setting."""
-        host, port = host_port(self._settings.listen)
-        tls = server_context(self._settings.tls, "hl7.tls") if self._settings.tls else None
-        try:
-            self._server = await asyncio.start_server(
-                self._serve, host, port, ssl=tls, ssl_handshake_timeout=10 if tls else None, limit=_CHUNK, backlog=256
-            )
-        except OSError as cause:
-            raise CannotListen(
-                f"hl7.listen: cannot listen on {self._settings.listen}: {cause.strerror or cause}. "
-                "Another program may hold the port; choose another, or 0 for any free one."
-            ) from cause
-        name = self._server.sockets[0].getsockname()
+        self._socket = open_socket(*host_port(self._settings.listen), setting=f"{self._name}.listen")
+        self._accepting.append(asyncio.create_task(self._accept(self._socket), name=f"{self._name}-accept"))
+        if self._settings.silence_alarm:
+            self._accepting.append(asyncio.create_task(self._watch(), name=f"{self._name}-silence"))
+        name = self._socket.getsockname()
         return f"{name[0]}:{name[1]}"
 
     async def stop(self, seconds: float = 5.0) -> None:
         """Take nothing more, give what is under way its answers, then close."""
         self._draining.set()
-        if self._server is None:
-            return
-        self._server.close()
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        if self._socket is not None:
+            self._socket.close()
         if self._connections:
             _, late = await asyncio.wait(self._connections, timeout=seconds)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None or len(self._connections) >= self._settings.max_connections or self._draining.is_set():
-            writer.close()
-            return
-        self._connections.add(task)
+    async def _accept(self, listening: socket.socket) -> None:
+        """Every connection gets a task of its own at once: none waits for another's handshake (F1)."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, address = await loop.sock_accept(listening)
+            except OSError as problem:
+                log.warning("connection.not_accepted", listener=self._name, error=type(problem).__name__)
+                if problem.errno in _OUT_OF_FILES:
+                    await self._clock.sleep(0.2)
+                continue
+            peer = str(address[0])
+            refused = self._gate.enter(peer)
+            if refused:
+                log.warning("connection.refused", listener=self._name, reason=refused)
+                sock.close()
+                continue
+            task = asyncio.create_task(self._serve(sock, peer), name=f"{self._name}-connection")
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, sock: socket.socket, peer: str) -> None:
+        loop = asyncio.get_running_loop()
+        tls = self._certificates.context() if self._certificates else None
         try:
-            await _Connection(self._intake, self._settings, self._draining, reader, writer).run()
+            prepare(sock)
+            reader = asyncio.StreamReader(limit=_CHUNK, loop=loop)
+            protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, sock, ssl=tls, ssl_handshake_timeout=_HANDSHAKE if tls else None
+            )
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            await _Connection(self, reader, writer, peer).run()
+        except (OSError, ssl.SSLError) as problem:
+            log.info("connection.failed", listener=self._name, error=type(problem).__name__)
+            sock.close()
         finally:
-            self._connections.discard(task)
+            self._gate.leave(peer)
+
+    async def _watch(self) -> None:
+        """Say once that nothing has come for too long, and once that the feed is heard again."""
+        while True:
+            self._heard.clear()
+            await self._clock.wait(self._heard, self._settings.silence_alarm)
+            if self._heard.is_set():
+                if self.silent:
+                    log.info("feed.heard", listener=self._name)
+                self.silent = False
+            elif not self.silent:
+                self.silent = True
+                log.warning("feed.silent", listener=self._name, seconds=self._settings.silence_alarm)
+
+    async def accept(self, frame: Frame, peer: str) -> Answer:
+        """The answer to a frame; the feed is not silent."""
+        self._heard.set()
+        return await self._intake.accept(Envelope(frame.body, peer, self._name, frame.notes))
+
+    async def too_long(self) -> Answer:
+        """The answer to a frame over the limit."""
+        return self._intake.too_long()
+
+    @property
+    def settings(self) -> ListenerSettings:
+        """The listener's settings."""
+        return self._settings
+
+    @property
+    def draining(self) -> asyncio.Event:
+        """Set once nothing more is taken."""
+        return self._draining
 
 
 class _Connection:
     """One peer: a reader that keeps, and a writer that answers in order."""
 
     def __init__(
-        self,
-        intake: Hl7Intake,
-        settings: ListenerSettings,
-        draining: asyncio.Event,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, server: MllpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str
     ) -> None:
-        self._intake = intake
-        self._settings = settings
-        self._draining = draining
+        self._server = server
+        self._settings = server.settings
         self._reader = reader
         self._writer = writer
-        self._peer = str((writer.get_extra_info("peername") or ("",))[0])
+        self._peer = peer
         self._due: asyncio.Queue[asyncio.Task[Answer] | None] = asyncio.Queue(self._settings.pipeline)
 
     async def run(self) -> None:
+        """Until the peer ends, or is ended. What was taken in is kept, whatever becomes of the connection."""
         answering = asyncio.create_task(self._answer(), name="mllp-answers")
+        reading = asyncio.create_task(self._read(), name="mllp-frames")
         try:
-            await self._read()
-            await self._due.put(None)
-            await answering
-        except (ConnectionError, TimeoutError, ssl.SSLError):
-            answering.cancel()
+            await asyncio.wait({answering, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                last = asyncio.create_task(self._due.put(None))
+                await asyncio.wait({answering})  # it ends with the last answer that is due
+                last.cancel()
         finally:
-            answering.cancel()
+            for task in (reading, answering):
+                task.cancel()
+            ended = await asyncio.gather(reading, answering, return_exceptions=True)
             self._writer.close()
-            with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError):
-                await self._writer.wait_closed()
+            with contextlib.suppress(OSError, TimeoutError, ssl.SSLError):
+                async with asyncio.timeout(1.0):
+                    await self._writer.wait_closed()
+            self._writer.transport.abort()
+        for problem in ended:
+            if isinstance(problem, Exception) and not isinstance(problem, (OSError, TimeoutError, ssl.SSLError)):
+                log.error("connection.failed", error=type(problem).__name__)
 
     async def _read(self) -> None:
         """Until the peer ends, is silent for too long, or does not speak MLLP (F1, F2)."""
         decoder = FrameDecoder(limit=self._settings.max_frame)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.idle_timeout
-        while not self._draining.is_set():
-            try:
-                data = await asyncio.wait_for(self._reader.read(_CHUNK), deadline - loop.time())
-            except TimeoutError:
-                log.info("connection.timed_out", mid_frame=decoder.mid_frame)
-                return
-            if not data:
-                return
-            fresh = not decoder.mid_frame
-            for event in decoder.feed(data):
-                match event:
-                    case Frame(body):
-                        fresh = True
-                        await self._take(self._intake.accept(Envelope(body, self._peer)))
-                    case TooLong():
-                        await self._take(self._too_long())
-                        return
-                    case Garbage():
-                        log.warning("connection.not_mllp")
-                        return
-            if not decoder.mid_frame:
-                deadline = loop.time() + self._settings.idle_timeout
-            elif fresh:  # the deadline is of the frame, not of its last byte
-                deadline = loop.time() + self._settings.frame_timeout
+        stopping = asyncio.create_task(self._server.draining.wait())
+        try:
+            while not self._server.draining.is_set():
+                data = await self._next(deadline - loop.time(), stopping)
+                if data is None:
+                    log.info("connection.timed_out", mid_frame=decoder.mid_frame)
+                if not data:
+                    return
+                fresh = not decoder.mid_frame
+                for event in decoder.feed(data):
+                    fresh = True
+                    match event:
+                        case Frame():
+                            await self._due.put(asyncio.create_task(self._server.accept(event, self._peer)))
+                        case TooLong():
+                            await self._due.put(asyncio.create_task(self._server.too_long()))
+                            return
+                        case Garbage():
+                            log.warning("connection.not_mllp")
+                            return
+                if not decoder.mid_frame:
+                    deadline = loop.time() + self._settings.idle_timeout
+                elif fresh:  # the deadline is of the frame, not of its last byte (F2)
+                    deadline = loop.time() + self._settings.frame_timeout
+        finally:
+            stopping.cancel()
 
-    async def _too_long(self) -> Answer:
-        return self._intake.too_long()
-
-    async def _take(self, accept: Coroutine[Any, Any, Answer]) -> None:
-        await self._due.put(asyncio.create_task(accept))
+    async def _next(self, seconds: float, stopping: asyncio.Task[bool]) -> bytes | None:
+        """The next bytes; empty at the end or where the service stops, None where nothing came in time."""
+        if seconds <= 0:
+            return None
+        reading = asyncio.ensure_future(self._reader.read(_CHUNK))
+        try:
+            await asyncio.wait({reading, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return reading.result()
+            return b"" if stopping.done() else None
+        finally:
+            reading.cancel()
 
     async def _answer(self) -> None:
         while (pending := await self._due.get()) is not None:
-            answer = await pending
+            # Shielded: custody goes on, whatever becomes of the connection; only its answer is lost then.
+            answer = await asyncio.shield(pending)
             if answer.body is not None:
                 self._writer.write(encode(answer.body))
-                await self._writer.drain()
+                async with asyncio.timeout(self._settings.frame_timeout):  # a peer that never reads holds nobody up
+                    await self._writer.drain()
             if answer.close:
-                self._reader.feed_eof()
-                self._writer.close()
                 return
-
-
-def server_context(settings: TlsSettings, setting: str) -> ssl.SSLContext:
-    """TLS 1.2 or later; with `client_ca` only peers with a certificate of that authority (IHE ITI-19)."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.certificate, settings.key)
-        if settings.client_ca is not None:
-            context.load_verify_locations(settings.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as cause:
-        raise CannotListen(f"{setting}: the certificate or key cannot be used: {cause}") from cause
-    return context

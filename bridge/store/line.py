@@ -18,6 +18,9 @@ ON_HOLD = "order_on_hold"
 QUIET = (AWAITING_ORDER, ON_HOLD)
 """Reasons of a RETRY that hold nobody up: the recording waits for its order, the order for its release."""
 
+LONGEST_WAIT = 960_000
+"""Milliseconds: a little more than the longest time that a message waits by itself (failures.md F14)."""
+
 _next = message.alias("next")
 _earlier = message.alias("earlier")
 
@@ -103,7 +106,12 @@ _CLAIM = Prepared(
                 _next.c.state.in_(_written(State.READY, State.RETRY)),
                 _open(_next),
                 _next.c.owner.is_(None),
-                sa.or_(_next.c.next_at.is_(None), _next.c.next_at <= sa.bindparam("now")),
+                sa.or_(
+                    _next.c.next_at.is_(None),
+                    _next.c.next_at <= sa.bindparam("now"),
+                    # Nothing waits so long by itself: the clock was set back (F25).
+                    sa.and_(_next.c.next_at > sa.bindparam("far"), *(_next.c.reason != reason for reason in QUIET)),
+                ),
                 ~_HELD_UP,
                 ~_BARRED,
             )
@@ -148,7 +156,7 @@ def claim(tx: Transaction, owner: str, limit: int, *, at: datetime) -> list[Clai
 
     A recording that waits for its order holds nobody up. Messages without a patient key do not wait for each other.
     """
-    asked = {"most": limit, "now": millis(at), "new_owner": owner}
+    asked = {"most": limit, "now": millis(at), "far": millis(at) + LONGEST_WAIT, "new_owner": owner}
     rows = _CLAIM.run(tx.conn, asked).all()
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
 
@@ -210,13 +218,16 @@ def recover(tx: Transaction, *, at: datetime, keep_waiting: Collection[str] = ()
     token changed, a network mended), except for the reasons in `keep_waiting` and recordings that wait for an order.
     Returns how many messages of each kind there were.
     """
-    doubts = tx.conn.execute(sa.select(message.c.id).where(message.c.state == State.INTENT)).scalars().all()
-    for message_id in doubts:
+    intents = sa.select(message.c.id, message.c.kind).where(message.c.state == State.INTENT)
+    doubts = tx.conn.execute(intents).all()
+    for message_id, kind in doubts:
         tx.conn.execute(
             task.update().where(task.c.message_id == message_id, task.c.state == State.INTENT),
             {"state": State.IN_DOUBT, "reason": "interrupted"},
         )
-        move(tx, message_id, State.INTENT, State.IN_DOUBT, at=at, reason="interrupted")
+        # A message of orders goes on behind the one in doubt, and is answered: that one is never sent again.
+        after = State.READY if kind == "hl7" else State.IN_DOUBT
+        move(tx, message_id, State.INTENT, after, at=at, reason="interrupted", owner=None)
     cut = tx.conn.execute(sa.select(message.c.id).where(message.c.state == State.UPLOADING)).scalars().all()
     for message_id in cut:
         move(tx, message_id, State.UPLOADING, State.READY, at=at, reason="interrupted", owner=None)

@@ -20,7 +20,7 @@ _NEXT = Prepared(
     .where(
         outbound.c.state == _waiting,
         outbound.c.address == sa.bindparam("own_address"),
-        outbound.c.next_at <= sa.bindparam("now"),
+        sa.or_(outbound.c.next_at <= sa.bindparam("now"), outbound.c.next_at > sa.bindparam("far")),
         ~sa.select(_earlier.c.id)
         .where(
             _earlier.c.state == _waiting,
@@ -88,7 +88,7 @@ def addresses(conn: sa.Connection) -> dict[str, int]:
 
 def next_due(conn: sa.Connection, address: str, *, at: datetime) -> Due | None:
     """The oldest message that can go to this receiver now: in order for each patient."""
-    row = _NEXT.run(conn, {"own_address": address, "now": millis(at)}).first()
+    row = _NEXT.run(conn, {"own_address": address, "now": millis(at), "far": millis(at) + 960_000}).first()
     if row is None:
         return None
     return Due(

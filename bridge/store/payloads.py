@@ -48,8 +48,11 @@ class Payloads:
         return len(orphans)
 
     def free(self) -> int:
-        """Bytes free above the watermark; negative below it."""
-        return shutil.disk_usage(self.root).free - self._min_free
+        """Bytes free above the watermark; negative below it, and where the folder is gone."""
+        try:
+            return shutil.disk_usage(self.root).free - self._min_free
+        except OSError:
+            return -1
 
     def take(self, spooled: Path) -> tuple[str, str]:
         """Make a spooled file durable under its content's name. Returns the name and the SHA-256 in hex.

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 
 T = TypeVar("T")
+Connection = sa.Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,11 @@ class SqliteStore:
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         def run() -> T:
-            with self._readers.connect() as conn:
-                return work(conn)
+            try:
+                with self._readers.connect() as conn:
+                    return work(conn)
+            except (sa.exc.DBAPIError, sqlite3.Error) as cause:
+                raise _mapped(cause) from cause
 
         return await asyncio.to_thread(run)
 
@@ -138,7 +141,8 @@ class SqliteStore:
             for job in group:
                 self._run(conn, job, notices, alone=len(group) == 1)
             self._end(conn)
-        except Exception as cause:  # noqa: BLE001  edge of the writer's loop: every job of the group is told
+        except Exception as problem:  # noqa: BLE001  edge of the writer's loop: every job of the group is told
+            cause = _mapped(problem) if isinstance(problem, (sa.exc.DBAPIError, sqlite3.Error)) else problem
             notices = []
             for job in group:
                 job.error = job.error or cause
@@ -146,9 +150,20 @@ class SqliteStore:
                 self._broken = cause
                 log.critical("store.commit_unknown", error=type(cause.__cause__).__name__)
                 self.on_fatal()
-            if conn.in_transaction():
-                conn.rollback()
+            self._roll_back(conn)
         self._tell(group, notices)
+
+    def _roll_back(self, conn: sa.Connection) -> None:
+        """Whatever failed, the next group begins anew. SQLAlchemy keeps the transaction of a failed commit until it is
+        told, and then sends no ROLLBACK of its own.
+        """
+        try:
+            conn.rollback()
+            cast("sqlite3.Connection", conn.connection.driver_connection).rollback()
+        except (sa.exc.SQLAlchemyError, sqlite3.Error) as problem:
+            self._broken = self._broken or CommitUnknown("the store cannot be rolled back")
+            log.critical("store.not_rolled_back", error=type(problem).__name__)
+            self.on_fatal()
 
     def _begin(self, conn: sa.Connection) -> None:
         if self._broken is not None:

@@ -57,7 +57,9 @@ def outcome_of(response: Response, read: Callable[[bytes], Answered2xx | None]) 
 def read_upload_id(body: bytes) -> Answered2xx | None:
     """The answer to opening an upload (§1)."""
     upload_id = _document(body).get("upload_id")
-    return Answered2xx(upload_id=upload_id) if isinstance(upload_id, str) and upload_id else None
+    if not isinstance(upload_id, str) or not upload_id or _storable(upload_id) != upload_id:
+        return None
+    return Answered2xx(upload_id=upload_id)
 
 
 def read_task_ids(body: bytes) -> Answered2xx | None:
@@ -93,7 +95,12 @@ def words(body: bytes) -> str:
     """The API's own words: a bare JSON string, else the text as it is, cut. For the operator only."""
     text = body.decode("utf-8", "replace")
     said = _json(body)
-    return (said if isinstance(said, str) else text)[:_MOST_TEXT]
+    return _storable(said if isinstance(said, str) else text)[:_MOST_TEXT]
+
+
+def _storable(text: str) -> str:
+    """JSON can name half of a surrogate pair, which no encoding can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def seconds_to_wait(response: Response) -> float | None:
