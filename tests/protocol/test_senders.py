@@ -5,7 +5,6 @@ import contextlib
 import re
 import socket
 import ssl
-import subprocess
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from bridge.sandbox import dicom_sender, mllp_sender
 from bridge.sandbox.ecg_object import Kind, Scale, Subject, build, write
 from bridge.sandbox.ecg_signal import ecg
 from bridge.sandbox.peer import Address, AddressError, PeerError, client_tls
+from tests import authority
 
 SAMPLES = Path(__file__).parents[2] / "sample_messages"
 MESSAGE = b"MSH|^~\\&|KIS|TEST|||20260914||ADT^A04|ID-7|P|2.5.1\rPID|1||T1^^^TEST^MR||Testfrau^Erika\r"
@@ -154,13 +154,8 @@ def certificate(tmp_path_factory):
     """A certificate for 127.0.0.1 that signs itself, and its key."""
     folder = tmp_path_factory.mktemp("tls")
     made, key = folder / "server.pem", folder / "server.key"
-    arguments = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -keyout {key} -out {made}".split()
-    try:
-        subprocess.run(
-            ["openssl", *arguments, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True
-        )
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed here")
+    authority.run("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test", "-keyout", key,
+        "-out", made, "-addext", "subjectAltName=IP:127.0.0.1")  # fmt: skip
     return made, key
 
 
