@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from bridge.domain.patient import Identifier, PatientUpdate
 from bridge.domain.states import State
 from bridge.domain.task import Mapped, NumberKind, OrderNumber
-from bridge.errors import StoreConflict, StoreRefused
+from bridge.errors import StoreConflict, StoreError, StoreRefused
 from bridge.store import book, inbox, line, listing, patients, tasks
 from bridge.store.port import Notice
 from bridge.store.schema import event, message, metadata
@@ -38,11 +39,11 @@ def arrival(identity: str | None, *, control_id: str = "C1", raw: bytes = b"MSH|
     )
 
 
-async def ready(store: SqliteStore, identity: str, patient: str | None) -> int:
+async def ready(store: SqliteStore, identity: str, patient: str | None, *, kind: str = "hl7") -> int:
     """A message that is understood and waits for its task."""
 
     def work(tx: Any) -> int:
-        kept = inbox.keep(tx, arrival(identity))
+        kept = inbox.keep(tx, replace(arrival(identity), kind=kind))
         inbox.move(tx, kept.id, State.RECEIVED, State.READY, at=NOW, order_key=patient)
         return kept.id
 
@@ -215,7 +216,19 @@ async def test_f11_an_intent_without_outcome_is_in_doubt_after_a_start(store: Sq
     found = await store.write(lambda tx: line.recover(tx, at=NOW))
     assert found == {"in_doubt": 1, "resumed": 1}
     claimed = await store.write(lambda tx: line.claim(tx, "new", 10, at=NOW))
-    assert [c.id for c in claimed] == [uploading, untouched]
+    # A message of orders goes on: its order in doubt is never sent again, those behind it are.
+    assert [c.id for c in claimed] == [posted, uploading, untouched]
+    shown = await store.read(lambda conn: listing.whole(conn, posted))
+    assert shown is not None
+    assert (shown["reason"], shown["tasks"][0]["state"]) == ("interrupted", "IN_DOUBT")
+
+
+async def test_f11_a_recording_whose_post_was_interrupted_is_in_doubt_itself(store: SqliteStore) -> None:
+    posted = await ready(store, "a", "A", kind="dicom")
+    await _intend(store, posted, "br1-k")
+    await store.write(lambda tx: inbox.move(tx, posted, State.READY, State.INTENT, at=NOW))
+    await store.write(lambda tx: line.recover(tx, at=NOW))
+    assert await store.write(lambda tx: line.claim(tx, "new", 10, at=NOW)) == []
     shown = await store.read(lambda conn: listing.whole(conn, posted))
     assert shown is not None
     assert (shown["state"], shown["tasks"][0]["state"]) == ("IN_DOUBT", "IN_DOUBT")
@@ -312,7 +325,7 @@ async def test_a_reader_works_beside_the_service_and_after_it(store: SqliteStore
 
 
 async def test_readers_cannot_write(store: SqliteStore) -> None:
-    with pytest.raises(sa.exc.OperationalError, match="readonly"):
+    with pytest.raises(StoreError, match="OperationalError"):
         await store.read(lambda conn: conn.execute(message.delete()))
 
 
