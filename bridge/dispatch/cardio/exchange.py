@@ -14,6 +14,7 @@ import asyncio
 import base64
 import ssl
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 import h11
@@ -70,7 +71,7 @@ class Exchange:
         wire = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MOST_HEAD)
         framing = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         try:
-            request = wire.send(h11.Request(method=b"POST", target=target, headers=[*headers, *framing])) or b""
+            request = wire.send(_request(target, (*headers, *framing))) or b""
         except h11.LocalProtocolError:
             return NotSent("the request is not HTTP")
         request += (wire.send(h11.Data(data=body)) or b"") + (wire.send(h11.EndOfMessage()) or b"")
@@ -122,6 +123,12 @@ class Exchange:
             raise ProxyRefusedError(f"the proxy answered {status}")
         if self.tls is not None:
             await writer.start_tls(self.tls, server_hostname=self.host)
+
+
+@lru_cache(maxsize=256)
+def _request(target: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> h11.Request:
+    """The head of a request. Those of one length are one: h11 looks each header over, and tasks differ in the body."""
+    return h11.Request(method=b"POST", target=target, headers=list(headers))
 
 
 class _Answer:

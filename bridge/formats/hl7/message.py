@@ -147,11 +147,9 @@ class View:
 
     def find(self, address: str) -> list[Found]:
         """Every value at that address in this part, and in what is common to all (`Source.find`)."""
-        wanted = addresses.parse(address)
-        if wanted is None:
-            return []
-        named = self._named.get(wanted.segment)
-        return self._reader.find(named, wanted) if named else []
+        named = self._named.get(address[:3])
+        wanted = addresses.parse(address) if named else None
+        return self._reader.find(named, wanted) if named and wanted is not None else []
 
 
 class OrderView(View):
