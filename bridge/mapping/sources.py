@@ -126,7 +126,10 @@ def fields_at(source: Source, texts: tuple[str, ...]) -> Iterator[tuple[str, Fou
 
 def part(source: Source, field: str, component: str) -> str:
     """A component of a repeat: `part(source, "PID-3[2]", "4.1")`. Empty where there is none, or where it is null."""
-    return next((f.value for f in source.find(f"{field}.{component}") if not f.null), "")
+    for found in source.find(f"{field}.{component}"):
+        if not found.null:
+            return found.value
+    return ""
 
 
 def is_null(source: Source, address: str) -> bool:

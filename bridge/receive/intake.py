@@ -74,6 +74,8 @@ class Hl7Intake:
         self._replies = replies
         self._clock = clock
         self._settings = settings
+        self._room = True
+        self._room_until = 0.0
 
     async def accept(self, envelope: Envelope) -> Answer:
         """The answer to what a frame held: a message's, a batch's, or none for an acknowledgement."""
@@ -123,7 +125,7 @@ class Hl7Intake:
 
     async def _keep(self, arrived: _Arrived) -> Answer:
         deadline = self._clock.monotonic() + arrived.rules.reply_budget
-        if self._payloads.free() < 0:
+        if not self._has_room():
             return self._cannot_take(arrived, "no room")
         arrival = self._arrival(arrived.envelope, arrived.header)
         ticket = self._replies.ticket()
@@ -152,6 +154,14 @@ class Hl7Intake:
             return await self._answer_late(kept.id, arrived)
         except (StoreError, CommitUnknown):
             return Answer(close=True)  # kept, but its answer is not: the resend gets it
+
+    def _has_room(self) -> bool:
+        """Whether the disk is above its watermark; looked at ten times a second at the most."""
+        now = self._clock.monotonic()
+        if now >= self._room_until:
+            self._room = self._payloads.free() >= 0
+            self._room_until = now + 0.1
+        return self._room
 
     def _accept_answer(self, arrived: _Arrived) -> bytes | None:
         """The CA of enhanced mode, stored with the message: a resend gets the very same (A5)."""

@@ -45,7 +45,9 @@ class Segment:
 
     def field(self, number: int) -> str:
         """Field `number` as sent, escapes and delimiters kept; empty where there is none."""
-        fields = self.fields
+        fields = self._fields
+        if fields is None:
+            fields = self.fields
         return fields[number] if number < len(fields) else ""
 
     def __repr__(self) -> str:
