@@ -122,13 +122,14 @@ class Identities:
             return None if account else _refused("an identifier cannot be merged into itself", merge.retired_at)
         onward = self._canonical(tx, merge.survivor)
         before = self._canonical(tx, merge.retired)
+        against = _refused("the merge goes against an earlier one, and would make a circle", merge.retired_at)
+        if self._inverse(tx, merge):
+            allowed = self._settings.patients.inverse_merge != "refuse" and before == merge.retired
+            return None if allowed else against
         if before != merge.retired and before.agrees(onward, site_authority=own):
             return None  # an identical repeat
         if onward.agrees(merge.retired, site_authority=own):
-            direct = self._inverse(tx, merge)
-            if direct and self._settings.patients.inverse_merge != "refuse":
-                return None
-            return _refused("the merge goes against an earlier one, and would make a circle", merge.retired_at)
+            return against
         if before != merge.retired:
             return _refused("the prior identifier was merged into another one before", merge.retired_at)
         if renames and patients.is_known(tx.conn, merge.survivor, site_authority=own):

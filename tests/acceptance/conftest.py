@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from bridge.app import running
 from bridge.clock import Clock
@@ -12,6 +13,8 @@ from bridge.sandbox.cardio_api import Sandbox
 from bridge.serving import open_socket, serving
 from bridge.settings import load
 from tests.acceptance.scene import House, OpenHouse
+from tests.acceptance.talk import Talk
+from tests.acceptance.talking import talking
 
 
 @pytest.fixture
@@ -44,3 +47,17 @@ def house(tmp_path: Path) -> OpenHouse:
             yield House(up, api, tmp_path, values)
 
     return opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def talk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Talk]:
+    """A bridge that makes a draft of each order."""
+    async with talking(tmp_path_factory.mktemp("drafts")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def waiting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Talk]:
+    """A bridge whose orders wait for their recordings: nothing is sent of them."""
+    async with talking(tmp_path_factory.mktemp("waiting"), BRIDGE_ORDERS__CREATE="on_recording") as made:
+        yield made
