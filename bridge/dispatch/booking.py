@@ -159,7 +159,14 @@ class Booking:
         if booked.standing is Standing.UNSEEN and (not same or _later(sent_at, booked.sent_at)):
             # Whoever was meant by the cancel, it was not this order.
             book.replace_order(
-                tx, booked.id, message_id, order.position, order.mapped, order.digest, patient_id=order.patient
+                tx,
+                booked.id,
+                message_id,
+                order.position,
+                order.mapped,
+                order.digest,
+                patient_id=order.patient,
+                sent_at=sent_at,
             )
             return None
         if not same:
@@ -168,8 +175,10 @@ class Booking:
             book.stand(tx, booked.id, Standing.CANCELLED, digest=order.digest, ordered=True)
             return cancelled("cancelled_before_new")
         if not booked.ordered:  # a change made it; now the order itself has come, and says what was there before
-            book.stand(tx, booked.id, booked.standing, digest=order.digest, ordered=True)
-        if booked.standing in WITHDRAWN and order.digest in {booked.digest, booked.changed_digest}:
+            changed = booked.changed_digest or booked.digest
+            book.stand(tx, booked.id, booked.standing, digest=order.digest, changed_digest=changed, ordered=True)
+        known = {order.digest if not booked.ordered else booked.digest, booked.changed_digest}
+        if booked.standing in WITHDRAWN and order.digest in known:
             return cancelled("order_cancelled")
         return None
 
@@ -235,7 +244,10 @@ class Booking:
         made = book.under_way(tx.conn, found.id)
         ids = tuple(i for row in made for i in tasks.ids(row))
         older = sent_at is not None and found.sent_at is not None and sent_at.timestamp() * 1000 < found.sent_at
-        if order.digest == (found.changed_digest or found.digest) or older:
+        unchanged = order.digest == (found.changed_digest or found.digest)
+        if unchanged and not older and anomalies.is_listed(tx.conn, (r.message_id for r in made), "changed_after_task"):
+            return self._too_late(wanted, ids)
+        if unchanged or older:
             return Told(OrderReply(wanted.done, ids), State.DONE, reason="no_change")
         book.change_order(tx, found, order.mapped, order.digest, sent_at=sent_at)
         draft = book.draft_of(tx.conn, found.id)
@@ -244,6 +256,11 @@ class Booking:
         if not made:
             return Told(OrderReply(wanted.done), State.DONE, reason="order_changed")
         self._list(tx, message_id, made, "changed_after_task")
+        return self._too_late(wanted, ids)
+
+    @staticmethod
+    def _too_late(wanted: Asked, ids: tuple[int, ...]) -> Told:
+        """A change that a task does not have."""
         if wanted.action is Action.STATUS:
             return Told(OrderReply(wanted.done, ids), State.DONE, reason="changed_after_task")
         reply = OrderReply(wanted.unable, ids, "its task is made already, and the service cannot change one")

@@ -88,7 +88,7 @@ class Deciding:
         control = order.asked.done if order.asked is not None else "OK"
         fresh: book.BookedOrder | None = tx.known.get(("fresh", message_id, order.position))
         if fresh is not None:  # booked in this very transaction: nothing can have become of it
-            return self._unrecorded(tx, order, fresh.mapped, control) or self._intend_draft(
+            return self._unrecorded(tx, order, fresh, fresh.mapped, control) or self._intend_draft(
                 tx, message_id, order, fresh, fresh.mapped, 1
             )
         mine = [row for row in tasks.of_message(tx.conn, message_id) if row.position == order.position]
@@ -105,22 +105,37 @@ class Deciding:
             told = self._twin(tx, booked, earlier, order, control)
             if told is not None:
                 return told
-            mapped = order.mapped
-            book.replace_order(
-                tx, booked.id, message_id, order.position, mapped, order.digest, patient_id=order.patient
-            )
+            mapped = self._stand_for(tx, message_id, order, booked, refused=earlier is not None)
         elif booked.standing in WITHDRAWN:
             return cancelled("order_cancelled")
         elif booked.standing is Standing.ON_HOLD:
             return WaitForRelease()
         generation = mine[-1].generation if mine else earlier.generation + 1 if earlier is not None else 1
-        return self._unrecorded(tx, order, mapped, control) or self._intend_draft(
+        return self._unrecorded(tx, order, booked, mapped, control) or self._intend_draft(
             tx, message_id, order, booked, mapped, generation
         )
 
-    def _unrecorded(self, tx: Transaction, order: UnderstoodOrder, mapped: Mapped, control: str) -> Told | None:
+    def _stand_for(
+        self, tx: Transaction, message_id: int, order: UnderstoodOrder, booked: book.BookedOrder, *, refused: bool
+    ) -> Mapped:
+        """What is ordered, now that this message stands for the order.
+
+        After a refusal by the API it is what this message says. Else the first message is held, or the recording came
+        first: the same order again says nothing new, and changes that came in the meantime stand.
+        """
+        if not refused:
+            book.take_over(tx, booked, message_id, order.position)
+            return booked.mapped
+        book.replace_order(
+            tx, booked.id, message_id, order.position, order.mapped, order.digest, patient_id=order.patient
+        )
+        return order.mapped
+
+    def _unrecorded(
+        self, tx: Transaction, order: UnderstoodOrder, booked: book.BookedOrder, mapped: Mapped, control: str
+    ) -> Told | None:
         """None: no recording of this order has a task; else its ids are the order's."""
-        recorded = self._recorded(tx, order, mapped)
+        recorded = self._recorded(tx, order, booked, mapped)
         return Told(OrderReply(control, recorded), State.CREATED, reason="recording_came_first") if recorded else None
 
     def _intend_draft(
@@ -134,14 +149,12 @@ class Deciding:
     ) -> Post | Hold:
         identifier = self.canonical(tx, order.patient)
         known = patients.find_patient(tx.conn, identifier, site_authority=self._authority)
-        if identifier != order.patient and known is not None:
-            told_apart = compare(demographics(mapped), known)
-            if told_apart.contradict:  # a retired identifier that may be somebody else's by now (F34)
-                detail = {"agree": list(told_apart.agree), "contradict": list(told_apart.contradict)}
-                return Hold("retired_identifier_reused", detail)
+        reused = self._reused(order.patient, identifier, mapped, known)
+        if reused is not None:
+            return reused
         key = self._key("draft", booked.number.value, booked.number.authority)
         request, traces = compose_draft(
-            mapped, patient=known, tags=(tagged(key, generation),), merged=_merged(order.patient, identifier)
+            mapped, patient=known, tags=(tagged(key, generation),), merged=_merged(_identifier(mapped), identifier)
         )
         row = tasks.intend(
             tx,
@@ -157,6 +170,15 @@ class Deciding:
             at=self._clock.now(),
         )
         return Post(row, request.body())
+
+    @staticmethod
+    def _reused(said: Identifier, now: Identifier, ordered: Mapped, known: Demographics | None) -> Hold | None:
+        """An order under a retired identifier that may be somebody else's by now (F34)."""
+        told_apart = compare(demographics(ordered), known) if now != said and known is not None else None
+        if told_apart is None or not told_apart.contradict:
+            return None
+        detail = {"agree": list(told_apart.agree), "contradict": list(told_apart.contradict)}
+        return Hold("retired_identifier_reused", detail)
 
     def canonical(self, tx: Transaction, identifier: Identifier) -> Identifier:
         """The identifier that counts now: merges followed."""
@@ -187,17 +209,24 @@ class Deciding:
             return told_of(earlier, control)
         return Told(OrderReply(control), State.DONE, reason="same_order_unsettled")
 
-    def _recorded(self, tx: Transaction, order: UnderstoodOrder, mapped: Mapped) -> tuple[int, ...]:
-        """The ids of a task that the order's recording has already, matched by the same rule."""
+    def _recorded(
+        self, tx: Transaction, order: UnderstoodOrder, booked: book.BookedOrder, mapped: Mapped
+    ) -> tuple[int, ...]:
+        """The ids of the tasks that the order's recordings have already: by the same match, and the order's since."""
+        made: list[int] = []
         facts = OrderFacts(0, mapped.numbers, self.canonical(tx, order.patient), demographics(mapped))
         for message_id in recordings_with(tx, (n.value for n in mapped.numbers)):
             found = tasks.recording_task(tx.conn, message_id)
-            if found is None or State(found[0].state) is not State.CREATED or found[0].order_id is not None:
+            if found is None or State(found[0].state) is not State.CREATED:
                 continue
-            recording = book.mapped_from_json(json.loads(found[1])["recording"])
-            if isinstance(match(self._facts(tx, recording), [facts], site_authority=self._authority), Matched):
-                return tasks.ids(found[0])
-        return ()
+            if found[0].order_id is None:
+                recording = book.mapped_from_json(json.loads(found[1])["recording"])
+                if isinstance(match(self._facts(tx, recording), [facts], site_authority=self._authority), Matched):
+                    tasks.belong(tx, found[0].id, booked.id)
+                    made.extend(tasks.ids(found[0]))
+            elif found[0].order_id == booked.id:
+                made.extend(tasks.ids(found[0]))
+        return tuple(made)
 
     # --- recordings -----------------------------------------------------------------------------------------
 
@@ -223,6 +252,9 @@ class Deciding:
         record = patients.find_patient(tx.conn, facts.identifier, site_authority=self._authority)
         if isinstance(outcome, Matched):
             order = booked[outcome.order_id]
+            reused = self._reused(order.patient, facts.identifier, order.mapped, record)
+            if reused is not None:
+                return reused
             if order.standing is Standing.ON_HOLD:
                 return WaitForRelease()
             return Attach(order, record, facts.identifier)
@@ -262,7 +294,7 @@ class Deciding:
             draft_task_id=draft_ids[0] if draft_ids else None,
             upload_id=upload_id,
             auto_complete=self._settings.cardio.auto_complete,
-            merged=_merged(order.patient if order else _identifier(recording), decided.identifier),
+            merged=_merged(_identifier(order.mapped if order else recording), decided.identifier),
         )
         row = tasks.intend(
             tx,
@@ -290,8 +322,8 @@ class Deciding:
         return OrderFacts(order.id, order.mapped.numbers, identifier, said.over(record) if record else said)
 
 
-def _identifier(recording: Mapped) -> Identifier:
-    return Identifier(str(recording.fields.get("patient_id", "")), recording.patient_authority)
+def _identifier(mapped: Mapped) -> Identifier:
+    return Identifier(str(mapped.fields.get("patient_id", "")), mapped.patient_authority)
 
 
 def _merged(said: Identifier, now: Identifier) -> Identifier | None:

@@ -85,7 +85,7 @@ class Identities:
     def _list_tasks(self, tx: Transaction, message_id: int, identifier: Identifier, reason: str) -> None:
         """The tasks that were made before this: a person settles them, since the API cannot change one."""
         for one in patients.retired_into(tx.conn, identifier, site_authority=self._authority):
-            for row in anomalies.tasks_made_for(tx.conn, one.value):
+            for row in anomalies.tasks_made_for(tx.conn, one, site_authority=self._authority):
                 anomalies.note(
                     tx,
                     message_id=message_id,
@@ -162,7 +162,7 @@ class Identities:
             patients.move_record(tx, merge.retired, merge.survivor, site_authority=own)
         patients.retire(tx, merge.retired, merge.survivor, message_id, at=now)
         tx.known.clear()
-        line.rekey(tx, merge.retired.value, self._canonical(tx, merge.survivor).value)
+        line.rekey(tx, merge.retired, self._canonical(tx, merge.survivor).value, site_authority=own)
 
     def _fill(self, tx: Transaction, message_id: int, merge: Merge) -> None:
         """What was known under the identifier that goes fills the gaps of the one that stays."""

@@ -1,12 +1,14 @@
 """What cannot be put right by the bridge: changes that came after a task was made. A person settles them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from bridge.domain.patient import Identifier
 from bridge.domain.states import State
+from bridge.store import line
 from bridge.store.port import Transaction
 from bridge.store.schema import anomaly, insert_new, message, millis, task
 
@@ -34,15 +36,27 @@ def note(
     )
 
 
-def tasks_made_for(conn: sa.Connection, patient_value: str) -> list[Any]:
+def is_listed(conn: sa.Connection, task_message_ids: Iterable[int], reason: str) -> bool:
+    """Whether one of these messages' tasks waits for a person for this reason."""
+    waiting = sa.select(anomaly.c.id).where(
+        anomaly.c.task_message_id.in_(sorted(set(task_message_ids))),
+        anomaly.c.reason == reason,
+        anomaly.c.settled_at.is_(None),
+    )
+    return conn.execute(waiting.limit(1)).first() is not None
+
+
+def tasks_made_for(conn: sa.Connection, patient: Identifier, *, site_authority: str) -> list[Any]:
     """The task rows that were sent under this patient identifier, oldest first."""
     query = (
-        sa.select(task)
+        sa.select(task, message.c.understood)
         .join(message, message.c.id == task.c.message_id)
-        .where(message.c.order_key == patient_value, task.c.state.in_(_MADE))
+        .where(message.c.order_key == patient.value, task.c.state.in_(_MADE))
         .order_by(task.c.id)
     )
-    return list(conn.execute(query).all())
+    rows = conn.execute(query).all()
+    own = [(r, Identifier(patient.value, line.authority_of(r.understood))) for r in rows]
+    return [row for row, sent_for in own if sent_for.agrees(patient, site_authority=site_authority)]
 
 
 def of_message(conn: sa.Connection, message_id: int) -> list[Any]:

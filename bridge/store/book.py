@@ -220,6 +220,7 @@ def replace_order(
     digest: str,
     *,
     patient_id: Identifier,
+    sent_at: datetime | None = None,
 ) -> None:
     """An order that never came to a task is ordered anew: what counts is the new message."""
     _SET.run(
@@ -233,11 +234,18 @@ def replace_order(
             "changed_digest": "",
             "standing": Standing.ACTIVE,
             "ordered": True,
+            "sent_at": millis(sent_at) if sent_at else None,
             "patient_value": patient_id.value,
             "patient_authority": patient_id.authority,
         },
     )
     add_numbers(tx, "order", message_id, position, mapped.numbers)
+
+
+def take_over(tx: Transaction, order: BookedOrder, message_id: int, position: int) -> None:
+    """Another message of the same order stands for it from now on; what is ordered stays."""
+    _SET.run(tx.conn, {"own_id": order.id, "message_id": message_id, "position": position})
+    add_numbers(tx, "order", message_id, position, order.mapped.numbers)
 
 
 def change_order(tx: Transaction, order: BookedOrder, mapped: Mapped, digest: str, *, sent_at: datetime | None) -> None:

@@ -1,5 +1,6 @@
 """The line of work: who is next, in order within each patient, and what a restart finds."""
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from bridge.domain.patient import Identifier
 from bridge.domain.states import UNDER_WAY, State
 from bridge.store.inbox import move, record
 from bridge.store.port import Transaction
@@ -256,9 +258,25 @@ def wake_waiting(tx: Transaction, message_ids: Collection[int], *, at: datetime,
             tx.notify("ready", message_id)
 
 
-def rekey(tx: Transaction, old: str, new: str) -> None:
+def rekey(tx: Transaction, old: Identifier, new: str, *, site_authority: str) -> None:
     """Open work of a patient whose identifier was merged stands in the line of the one that stays."""
-    tx.conn.execute(message.update().where(message.c.order_key == old, _open(message)), {"order_key": new})
+    query = sa.select(message.c.id, message.c.understood).where(message.c.order_key == old.value, _open(message))
+    mine = [
+        row.id
+        for row in tx.conn.execute(query).all()
+        if row.understood
+        and Identifier(old.value, authority_of(row.understood)).agrees(old, site_authority=site_authority)
+    ]
+    if mine:
+        tx.conn.execute(message.update().where(message.c.id.in_(mine)), {"order_key": new})
+
+
+def authority_of(understood: str) -> str:
+    """Who issued the patient identifier of what was understood."""
+    document = json.loads(understood)
+    if document["recording"]:
+        return str(document["recording"]["patient_authority"])
+    return next((str(o["authority"]) for o in document["orders"]), "")
 
 
 def newest(conn: sa.Connection) -> int:

@@ -120,6 +120,11 @@ def settle(
     )
 
 
+def belong(tx: Transaction, task_row: int, order_id: int) -> None:
+    """The order of a recording came after its task: a change or a cancel concerns the task from now on."""
+    tx.conn.execute(task.update().where(task.c.id == task_row, task.c.order_id.is_(None)), {"order_id": order_id})
+
+
 def of_message(conn: sa.Connection, message_id: int) -> list[Any]:
     """The task rows of a message, by position, the newest generation last."""
     return list(_OF_MESSAGE.run(conn, {"own_message": message_id}).all())
