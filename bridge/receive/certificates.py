@@ -21,7 +21,8 @@ def server_context(settings: TlsSettings, setting: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(settings.certificate, settings.key)
+        # A key with a passphrase is an error: without a passphrase OpenSSL would ask for one at the terminal.
+        context.load_cert_chain(settings.certificate, settings.key, password="")
         if settings.client_ca is not None:
             context.load_verify_locations(settings.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED

@@ -3,12 +3,19 @@
 import ipaddress
 import socket
 from collections import Counter
+from typing import Any
 
-from bridge.settings import ListenerSettings, is_loopback
+from bridge.settings import ListenerSettings
 
 PER_PEER = 64
 _KEEPALIVE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 60_000))
 """A peer that vanished is noticed within two minutes (F20). Linux names; what a system lacks is left out."""
+
+
+def peer_of(address: Any) -> str:
+    """The IP address of what `accept` gave, in one spelling: no zone, and no IPv4 address dressed as IPv6."""
+    found = ipaddress.ip_address(str(address[0]).partition("%")[0])
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 class Gate:
@@ -24,13 +31,14 @@ class Gate:
         return self._peers.total()
 
     def enter(self, peer: str) -> str:
-        """Take a connection in; empty, or the reason why not."""
-        if self._settings.allow and not self._allowed(peer):
+        """Take a connection of `peer_of` in; empty, or the reason why not."""
+        address = ipaddress.ip_address(peer)
+        if self._settings.allow and not any(address in network for network in self._settings.allow):
             return "not_allowed"
         if self._peers.total() >= self._settings.max_connections:
             return "too_many"
         most = self._settings.max_connections_per_peer
-        if most is None and not is_loopback(peer):
+        if most is None and not address.is_loopback:
             most = PER_PEER
         if most is not None and self._peers[peer] >= most:
             return "too_many_of_peer"
@@ -42,11 +50,6 @@ class Gate:
         self._peers[peer] -= 1
         if self._peers[peer] <= 0:
             del self._peers[peer]
-
-    def _allowed(self, peer: str) -> bool:
-        address = ipaddress.ip_address(peer.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._settings.allow)
 
 
 def prepare(sock: socket.socket) -> None:
