@@ -28,7 +28,7 @@ from bridge.receive.mllp_server import MllpServer
 from bridge.receive.replies import Replies
 from bridge.serving import open_socket, serving
 from bridge.settings import Settings, host_port
-from bridge.store import destinations, line
+from bridge.store import destinations, inbox, line
 from bridge.store.payloads import Payloads
 from bridge.store.port import Notice
 from bridge.store.sqlite import SqliteStore
@@ -87,6 +87,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         swept = payloads.open()
         key = site_key(settings)
         found = await store.write(lambda tx: line.recover(tx, at=clock.now(), keep_waiting=(Reason.RATE_LIMITED,)))
+        swept += await store.read(lambda conn: payloads.sweep(lambda name: inbox.refers_to(conn, name)))
         log.info("store.opened", swept=swept, **found)
         answers = Answers(settings.hl7, clock)
         client = CardioClient(
@@ -163,7 +164,7 @@ async def _open_doors(
     """The console first, the doors in last; closed in the other order, so that nothing comes in while we drain."""
     sock = open_socket(*host_port(settings.console.listen), setting="console.listen")
     console = await stack.enter_async_context(serving(application(store, payloads), sock))
-    dicom = DicomScp(DicomIntake(store, payloads, clock), settings.dicom, payloads.spool)
+    dicom = DicomScp(DicomIntake(store, payloads, clock, settings.dicom), settings.dicom)
     up.addresses["dicom"] = dicom.start()
     stack.push_async_callback(asyncio.to_thread, dicom.stop)
     for name, listener in settings.hl7.all().items():

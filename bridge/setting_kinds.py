@@ -10,7 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB)?\s*$")
 _UNIT = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 
 
 def _bytes(value: Any) -> Any:
@@ -66,8 +65,17 @@ def host_port(address: str) -> tuple[str, int]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether the address or URL host cannot be reached from another machine."""
-    return address.startswith(_LOOPBACK)
+    """Whether a `host:port`, or what follows `http://`, cannot be reached from another machine."""
+    host = re.split(r"[/?#]", address, maxsplit=1)[0].rpartition("@")[2]
+    if host.startswith("["):
+        host, _, port = host[1:].partition("]")
+        host = host if port[:1] in {"", ":"} else ""
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 class Section(BaseModel):

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from bridge.dicom_settings import DicomSettings
 from bridge.errors import SettingsError
 from bridge.hl7_settings import (
     AnswerCodes,
@@ -28,11 +29,12 @@ from bridge.hl7_settings import (
     SenderSettings,
     TlsSettings,
 )
-from bridge.setting_kinds import Address, Section, Size, Zone, host_port, is_loopback, no_plaintext
+from bridge.setting_kinds import Address, Section, Size, Zone, host_port, is_loopback
 
 __all__ = [
     "AnswerCodes",
     "ClientTlsSettings",
+    "DicomSettings",
     "Hl7Settings",
     "ListenerSettings",
     "SenderSettings",
@@ -66,24 +68,6 @@ class StoreSettings(Section):
         return Path(self.url.removeprefix("sqlite:///"))
 
 
-class DicomSettings(Section):
-    """The C-STORE listener."""
-
-    listen: Address = "127.0.0.1:11112"
-    insecure_plaintext: bool = False
-    ae_title: Annotated[str, Field(min_length=1, max_length=16)] = "CARDIOBRIDGE"
-    calling_ae_titles: tuple[str, ...] = ()
-    max_associations: Annotated[int, Field(gt=0)] = 32
-    max_pdu: Size = 131_072
-    network_timeout: Annotated[float, Field(gt=0)] = 60.0
-    max_object: Size = 2_200_000_000
-
-    @model_validator(mode="after")
-    def _plaintext(self) -> Self:
-        no_plaintext("dicom", self.listen, encrypted=False, allowed=self.insecure_plaintext)
-        return self
-
-
 class OrderSettings(Section):
     create: Literal["draft", "on_recording"] = "draft"
     unknown_change: Literal["create", "refuse"] = "create"  # XO of an order that is not in the book
@@ -115,7 +99,7 @@ class CardioSettings(Section):
     token: SecretStr | None = None
     ca_file: str | None = None
     proxy: str | None = None
-    upload_format: Literal["wfdb"] = "wfdb"
+    upload_format: Literal["wfdb", "edf"] = "wfdb"
     auto_complete: bool = False
     chunk_size: Size = 2**20
     timeout: Annotated[float, Field(gt=0, le=300)] = 60.0

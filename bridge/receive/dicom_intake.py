@@ -1,19 +1,29 @@
 """Objects that carts and PACS send: in custody before the status goes back. DICOM only carries what is decided here."""
 
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
 import structlog
 
 from bridge.clock import Clock
+from bridge.dicom_settings import DicomSettings
 from bridge.domain.states import State
 from bridge.errors import BadInput, CannotScale, CommitUnknown, StoreError, StoreFull
-from bridge.formats.dicom.reader import ECG_SOP_CLASSES, check_identity, read_object, require_scalable
+from bridge.formats.dicom.file_meta import file_head
+from bridge.formats.dicom.reader import ECG_SOP_CLASSES, EcgObject, check_identity, read_object, require_scalable
+from bridge.formats.dicom.sameness import digests
 from bridge.store import inbox
-from bridge.store.payloads import Payloads
+from bridge.store.payloads import Incoming, Payloads
 from bridge.store.port import Store, Transaction
 
 log = structlog.get_logger()
+
+RESTING_ECG = "1.2.840.10008.5.1.4.1.1.9.1.1"
+_LOOK = 0.1
+"""Seconds that a look at the free space holds for."""
 
 
 class Status(IntEnum):
@@ -25,73 +35,217 @@ class Status(IntEnum):
     CANNOT_UNDERSTAND = 0xC000
 
 
-class DicomIntake:
-    """Takes spooled DICOM objects into custody. Called from the association's thread."""
+Answer = tuple[Status, str]
+"""A status and its Error Comment: at most 64 characters, no patient value (PS3.7 C.4.1)."""
 
-    def __init__(self, store: Store, payloads: Payloads, clock: Clock) -> None:
+NO_ROOM: Answer = (Status.OUT_OF_RESOURCES, "no room in the payload store")
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What the association and the C-STORE command say of an object before it comes."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae: str
+    called_ae: str
+    peer: str  # IP address
+    subject: str = ""  # common name of the peer's certificate
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What the bounded structural check before the answer found (A2, F5)."""
+
+    state: State
+    reason: str
+    answer: Answer
+    found: EcgObject | None = None
+
+
+class DicomIntake:
+    """Takes DICOM objects into custody. Called from the associations' threads."""
+
+    def __init__(self, store: Store, payloads: Payloads, clock: Clock, settings: DicomSettings) -> None:
         self._store = store
         self._payloads = payloads
         self._clock = clock
+        self._settings = settings
+        self._looking = threading.Lock()
+        self._looked_at = float("-inf")
+        self._room = False
 
     def has_room(self) -> bool:
         """Whether new objects can be taken; below the watermark associations are refused."""
-        return self._payloads.free() >= 0
+        with self._looking:
+            now = self._clock.monotonic()
+            if not self._looked_at <= now < self._looked_at + _LOOK:
+                self._looked_at = now
+                self._room = self._payloads.free() >= 0
+            return self._room
 
-    def accept(
-        self, spooled: Path, *, sop_class_uid: str, sop_instance_uid: str, calling_ae: str, peer: str
-    ) -> Status | None:
-        """Keep one object; the C-STORE status, None where nothing may be said (A3)."""
+    def most(self, sop_class_uid: str) -> int:
+        """The longest data set of a SOP class, bytes."""
+        return self._settings.max_resting if sop_class_uid == RESTING_ECG else self._settings.max_object
+
+    def begin(self, announced: Announced) -> "Reception":
+        """Room for one data set. It may have failed already: then its answer is known, and nothing is kept."""
         if not self.has_room():
-            return Status.OUT_OF_RESOURCES
-        state, reason, status = self._checked(spooled, sop_class_uid, sop_instance_uid)
+            return Reception(self.keep, announced, None, 0, NO_ROOM)
         try:
-            name, digest = self._payloads.take(spooled)
-        except StoreFull:
-            return Status.OUT_OF_RESOURCES
+            file = self._payloads.incoming()
         except StoreError as problem:
-            log.error("object.not_kept", error=str(problem))
-            return Status.OUT_OF_RESOURCES
-        refused = state is State.REJECTED
-        arrival = inbox.Arrival(
-            kind="dicom",
-            type=ECG_SOP_CLASSES.get(sop_class_uid, sop_class_uid),
-            received_at=self._clock.now(),
-            listener="dicom",
-            peer=peer,
-            sender=calling_ae,
-            sop_instance_uid=sop_instance_uid,
-            identity=f"{'refused' if refused else 'sop'}:{sop_instance_uid}:{digest}",
-            digest=digest,
-            payload=name,
-            size=self._payloads.path(name).stat().st_size,
-        )
+            log.error("object.not_kept", error=type(problem).__name__)
+            return Reception(self.keep, announced, None, 0, NO_ROOM)
+        return Reception(self.keep, announced, file, self.most(announced.sop_class_uid), None)
 
-        def work(tx: Transaction) -> inbox.Kept:
-            conflict = not refused and inbox.uid_conflict(tx.conn, arrival)
-            own = (State.HELD, "uid_conflict") if conflict else (state, reason)
-            code = f"{status:04X}"
-            return inbox.keep(tx, arrival, state=own[0], reason=own[1], answer=b"", answer_code=code, at_hand=True)
-
+    def keep(self, announced: Announced, file: Incoming) -> Answer | None:
+        """Keep a whole object: its answer, None where nothing may be said (A3). The file is let go of."""
+        unsure = False
         try:
-            kept = self._store.write_from_thread(work)
+            checked = _checked(file.path, announced)
+            name, digest = file.keep()
+            unsure = True
+            kept = self._write(announced, checked, name, digest, file.size)
+            unsure = False
         except CommitUnknown:
             return None
-        except StoreError:
-            return Status.OUT_OF_RESOURCES
-        log.info("object.kept", message=kept.id, known=kept.known, state=str(kept.state), reason=reason)
-        return status
+        except StoreError as problem:
+            log.error("object.not_kept", error=type(problem).__name__)
+            return NO_ROOM if isinstance(problem, StoreFull) else (Status.OUT_OF_RESOURCES, "it could not be kept")
+        finally:
+            file.close(unsure=unsure)
+        log.info("object.kept", message=kept.id, known=kept.known, state=str(kept.state), reason=checked.reason)
+        return checked.answer
 
-    @staticmethod
-    def _checked(spooled: Path, sop_class_uid: str, sop_instance_uid: str) -> tuple[State, str, Status]:
-        """The bounded structural check before the answer (A2, F5)."""
+    def _write(self, announced: Announced, checked: _Checked, name: str, digest: str, size: int) -> inbox.Kept:
+        """The row. What is there under this UID with other bytes is compared first (F29)."""
+        refused = checked.state is State.REJECTED
+        uid = announced.sop_instance_uid
+        arrival = inbox.Arrival(
+            kind="dicom",
+            type=ECG_SOP_CLASSES.get(announced.sop_class_uid, announced.sop_class_uid),
+            received_at=self._clock.now(),
+            listener="dicom",
+            peer=announced.peer,
+            sender=announced.calling_ae,
+            sop_instance_uid=uid,
+            identity=f"{'refused' if refused else 'sop'}:{uid}:{digest}",
+            digest=digest,
+            payload=name,
+            size=size,
+        )
+        own = (checked.state, checked.reason)
+        compared: tuple[inbox.OtherObject, ...] = ()
+
+        def work(tx: Transaction) -> inbox.Kept | tuple[inbox.OtherObject, ...]:
+            others = () if refused else inbox.others_of_uid(tx.conn, uid, digest)
+            if others != compared:
+                return others
+            code = f"{checked.answer[0]:04X}"
+            return inbox.keep(tx, arrival, state=own[0], reason=own[1], answer=b"", answer_code=code, at_hand=True)
+
+        while not isinstance(kept := self._store.write_from_thread(work), inbox.Kept):
+            compared = kept  # reading them takes as long as they are: not inside a transaction
+            if checked.found is not None:
+                own = self._compared(checked.found, compared)
+        return kept
+
+    def _compared(self, found: EcgObject, others: tuple[inbox.OtherObject, ...]) -> tuple[State, str]:
+        """What becomes of an object whose UID was here with other bytes: never a second task (F29)."""
+        mine = digests(found)
+        reason = "uid_conflict"
+        for other in others:
+            try:
+                theirs = digests(read_object(self._payloads.path(other.payload)))
+            except (BadInput, OSError):
+                continue
+            if theirs == mine:  # in another transfer syntax, or with something that concerns nobody
+                return State.DONE, "same_recording"
+            if theirs.waveform == mine.waveform:
+                reason = "identity_update"
+        log.warning("object.differs", reason=reason)
+        return State.HELD, reason
+
+
+class Reception:
+    """One data set on its way in. `write` never raises: what failed is known, and the rest is passed over."""
+
+    def __init__(
+        self,
+        keep: Callable[[Announced, Incoming], Answer | None],
+        announced: Announced,
+        file: Incoming | None,
+        most: int,
+        failed: Answer | None,
+    ) -> None:
+        self._keep = keep
+        self._announced = announced
+        self._file = file
+        self._failed = failed
+        self._most = most
+        self._size = 0
+        if file is not None:
+            self._append(file_head(announced.sop_class_uid, announced.sop_instance_uid, announced.transfer_syntax_uid))
+
+    @property
+    def failed(self) -> Status | None:
+        """What the answer will be for certain; the data set is still read to its end."""
+        return self._failed[0] if self._failed is not None else None
+
+    def write(self, fragment: bytes | bytearray | memoryview) -> None:
+        """The next bytes of the data set."""
+        self._size += len(fragment)
+        if self._failed is None and self._size > self._most:
+            self._fail((Status.OUT_OF_RESOURCES, "larger than dicom.max_object or dicom.max_resting"))
+        if self._failed is None:
+            self._append(fragment)
+
+    def finish(self) -> Answer | None:
+        """The data set is whole: its answer; None where nothing may be said, so that the peer sends again (A3)."""
+        file, self._file = self._file, None
+        if self._failed is not None or file is None:
+            return self._failed or NO_ROOM
+        return self._keep(self._announced, file)
+
+    def abandon(self) -> None:
+        """The association ended before the last fragment: nothing is kept (F4)."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _append(self, block: bytes | bytearray | memoryview) -> None:
+        if self._file is None:
+            return
         try:
-            found = read_object(spooled)
-            check_identity(found, sop_class_uid, sop_instance_uid)
-        except BadInput as problem:
-            status = Status.DOES_NOT_MATCH if problem.code == Status.DOES_NOT_MATCH else Status.CANNOT_UNDERSTAND
-            return State.REJECTED, "corrupt" if status is Status.CANNOT_UNDERSTAND else "not_what_it_says", status
-        try:
-            require_scalable(found.recording.rhythm())
-        except CannotScale:
-            return State.HELD, "cannot_scale", Status.SUCCESS
-        return State.RECEIVED, "", Status.SUCCESS
+            self._file.write(block)
+        except StoreError as problem:
+            log.error("object.not_kept", error=type(problem).__name__)
+            self._fail(NO_ROOM)
+
+    def _fail(self, answer: Answer) -> None:
+        self._failed = answer
+        self.abandon()  # the room is wanted now
+
+
+def _checked(path: Path, announced: Announced) -> _Checked:
+    try:
+        found = read_object(path)
+        check_identity(found, announced.sop_class_uid, announced.sop_instance_uid)
+    except BadInput as problem:
+        if problem.code == Status.DOES_NOT_MATCH:
+            return _Checked(State.REJECTED, "not_what_it_says", (Status.DOES_NOT_MATCH, _comment(problem)))
+        return _Checked(State.REJECTED, "corrupt", (Status.CANNOT_UNDERSTAND, _comment(problem)))
+    except OSError as cause:
+        raise StoreError(f"the payload store cannot be read: {cause.strerror}") from cause
+    try:
+        require_scalable(found.recording.rhythm())
+    except CannotScale:
+        return _Checked(State.HELD, "cannot_scale", (Status.SUCCESS, ""), found)
+    return _Checked(State.RECEIVED, "", (Status.SUCCESS, ""), found)
+
+
+def _comment(problem: BadInput) -> str:
+    """Where it is and what is wrong with it, in 64 characters."""
+    return f"{problem.where}: {problem}"[:64] if problem.where else str(problem)[:64]

@@ -6,8 +6,6 @@ file knows pynetdicom, so that another acceptor can take its place behind the sa
 
 import logging
 import socket
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,7 +13,7 @@ from pynetdicom import AE, _config, evt
 
 from bridge.errors import CannotListen
 from bridge.formats.dicom.reader import ECG_SOP_CLASSES
-from bridge.receive.dicom_intake import DicomIntake, Status
+from bridge.receive.dicom_intake import Announced, DicomIntake, Status
 from bridge.settings import DicomSettings, host_port
 
 log = structlog.get_logger()
@@ -28,32 +26,22 @@ _IMPLICIT_LITTLE, _EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 class DicomScp:
     """The storage SCP. One thread an association, by pynetdicom."""
 
-    def __init__(self, intake: DicomIntake, settings: DicomSettings, spool: Path) -> None:
+    def __init__(self, intake: DicomIntake, settings: DicomSettings) -> None:
         self._intake = intake
         self._settings = settings
-        self._spool = spool
         self._server: Any = None
-        self._before: tuple[bool, str, str | None] = (False, "standard", None)
 
     def start(self) -> str:
-        """Listen. Returns the address taken; raises CannotListen that names the setting.
-
-        Chunked receive and the temporary folder are process-wide switches of pynetdicom and Python: the spool must
-        lie on the payload store's file system so that an object is renamed into place, not copied. `stop` puts both
-        back.
-        """
-        self._before = (_config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL, tempfile.tempdir)
-        _config.STORE_RECV_CHUNKED_DATASET = True
+        """Listen. Returns the address taken; raises CannotListen that names the setting."""
         _config.LOG_HANDLER_LEVEL = "none"  # the standard handler logs data sets
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
-        tempfile.tempdir = str(self._spool)
         host, port = host_port(self._settings.listen)
         entity = AE(ae_title=self._settings.ae_title)
         entity.require_called_aet = True
         entity.require_calling_aet = list(self._settings.calling_ae_titles)
         entity.maximum_associations = self._settings.max_associations
         entity.maximum_pdu_size = self._settings.max_pdu
-        entity.network_timeout = self._settings.network_timeout
+        entity.network_timeout = self._settings.idle_timeout
         entity.add_supported_context(_VERIFICATION, [_IMPLICIT_LITTLE, _EXPLICIT_LITTLE])
         for uid in ECG_SOP_CLASSES:
             entity.add_supported_context(uid, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])
@@ -78,7 +66,6 @@ class DicomScp:
         if self._server is not None:
             self._server.shutdown()
             self._server = None
-            _config.STORE_RECV_CHUNKED_DATASET, _config.LOG_HANDLER_LEVEL, tempfile.tempdir = self._before
 
     def _requested(self, event: Any) -> None:
         """No room: refuse before a cart sends what cannot be kept (transient, local limit: A-ASSOCIATE-RJ 2/3/2)."""
@@ -90,20 +77,25 @@ class DicomScp:
     def _store(self, event: Any) -> int:
         request = event.request
         try:
-            status = self._intake.accept(
-                Path(event.dataset_path),
-                sop_class_uid=str(request.AffectedSOPClassUID),
-                sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                calling_ae=str(event.assoc.requestor.ae_title).strip(),
-                peer=str(event.assoc.requestor.address),
+            reception = self._intake.begin(
+                Announced(
+                    str(request.AffectedSOPClassUID),
+                    str(request.AffectedSOPInstanceUID),
+                    str(event.context.transfer_syntax),
+                    str(event.assoc.requestor.ae_title).strip(),
+                    self._settings.ae_title,
+                    str(event.assoc.requestor.address),
+                )
             )
+            reception.write(request.DataSet.getbuffer())
+            answer = reception.finish()
         except Exception as problem:  # noqa: BLE001  edge of the association: pynetdicom would answer 0xC211
             log.error("object.not_kept", error=type(problem).__name__)
             return Status.OUT_OF_RESOURCES
-        if status is None:  # it is not known whether it was kept: nothing may be said (A3)
+        if answer is None:  # it is not known whether it was kept: nothing may be said (A3)
             event.assoc.abort()
             return Status.OUT_OF_RESOURCES
-        return int(status)
+        return int(answer[0])
 
 
 def _no_delay(event: Any) -> None:

@@ -137,20 +137,35 @@ def same_control_id(conn: sa.Connection, arrival: Arrival, message_id: int) -> b
     return _SAME_CONTROL_ID.run(conn, asked).first() is not None
 
 
-def uid_conflict(conn: sa.Connection, arrival: Arrival) -> bool:
-    """Whether an object with this UID and other content was accepted before (F29). A refused one does not count."""
-    return (
-        conn.execute(
-            sa.select(message.c.id)
-            .where(
-                message.c.sop_instance_uid == arrival.sop_instance_uid,
-                message.c.digest != arrival.digest,
-                message.c.identity.startswith("sop:"),
-            )
-            .limit(1)
-        ).first()
-        is not None
+@dataclass(frozen=True, slots=True)
+class OtherObject:
+    """An object that was accepted under the same UID with other bytes."""
+
+    id: int
+    payload: str
+
+
+_OTHERS = Prepared(
+    sa.select(message.c.id, message.c.payload).where(
+        message.c.sop_instance_uid == sa.bindparam("uid"),
+        message.c.digest != sa.bindparam("own_digest"),
+        message.c.identity.startswith("sop:"),
     )
+)
+
+
+def others_of_uid(conn: sa.Connection, sop_instance_uid: str, digest: str) -> tuple[OtherObject, ...]:
+    """What was accepted under this UID with other bytes (F29). A refused object does not count."""
+    rows = _OTHERS.run(conn, {"uid": sop_instance_uid, "own_digest": digest}).all()
+    return tuple(OtherObject(row.id, row.payload or "") for row in rows)
+
+
+_REFERS = Prepared(sa.select(message.c.id).where(message.c.payload == sa.bindparam("name")).limit(1))
+
+
+def refers_to(conn: sa.Connection, payload: str) -> bool:
+    """Whether a message rests on this payload file."""
+    return _REFERS.run(conn, {"name": payload}).first() is not None
 
 
 def record(

@@ -56,5 +56,8 @@ class Store(Protocol):
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` on a connection that cannot write."""
 
+    def read_from_thread(self, work: Callable[[sa.Connection], T]) -> T:
+        """`read` for a thread that is not the loop's."""
+
     def subscribe(self, listener: Listener) -> None:
         """`listener` is called in the loop with what each commit announced."""

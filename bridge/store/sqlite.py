@@ -106,14 +106,14 @@ class SqliteStore:
         return future.result()
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        def run() -> T:
-            try:
-                with self._readers.connect() as conn:
-                    return work(conn)
-            except (sa.exc.DBAPIError, sqlite3.Error) as cause:
-                raise _mapped(cause) from cause
+        return await asyncio.to_thread(self.read_from_thread, work)
 
-        return await asyncio.to_thread(run)
+    def read_from_thread(self, work: Callable[[sa.Connection], T]) -> T:
+        try:
+            with self._readers.connect() as conn:
+                return work(conn)
+        except (sa.exc.DBAPIError, sqlite3.Error) as cause:
+            raise _mapped(cause) from cause
 
     def _write_all(self) -> None:
         with self._engine.connect() as conn:

@@ -112,17 +112,6 @@ async def test_an_identical_resend_is_0000_and_no_second_task(house: OpenHouse, 
         assert len(it.sandbox.tasks) == 1
 
 
-async def test_f29_the_same_uid_with_other_content_is_kept_and_held(house: OpenHouse, tmp_path: Path) -> None:
-    async with house() as it:
-        await it.store(recording(tmp_path))
-        await it.settled(1)
-        other = recording(tmp_path, subject=Subject("0815", "Probe^Petra"))
-        assert await it.store(other) == 0
-        rows = await it.settled(2)
-        assert (rows[1].state, rows[1].reason) == ("HELD", "uid_conflict")
-        assert len(it.sandbox.tasks) == 1
-
-
 @pytest.mark.parametrize(
     "subject",
     [
