@@ -45,7 +45,11 @@ def newest(source: Source, chain: tuple[str, ...], *, zone: str) -> tuple[Measur
     """
     best: tuple[tuple[bool, datetime], Measure] | None = None
     unread: list[str] = []
+    seen: set[str] = set()
     for field, found, _ in fields_at(source, chain):
+        if found.where in seen:  # by its code and by its name
+            continue
+        seen.add(found.where)
         segment = field.partition("-")[0]
         status = _of(source, segment, "11").upper()
         if status in _UNUSABLE:

@@ -42,6 +42,8 @@ class Address:
     repeats_with: RepeatFilter | None = None
     component: int = 0
     subcomponent: int = 0
+    within: str = ""
+    """Component and subcomponent as they are written: `.1`, `.4.1`."""
 
 
 @lru_cache(maxsize=4096)
@@ -63,4 +65,5 @@ def parse(text: str) -> Address | None:
         RepeatFilter(int(r_comp), int(r_sub or 0), r_value.strip().casefold()) if r_comp else None,
         int(comp or 0),
         int(sub or 0),
+        "".join(f".{int(n)}" for n in (comp, sub) if n),
     )

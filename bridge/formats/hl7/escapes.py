@@ -34,11 +34,11 @@ def unescape(text: str, delimiters: Delimiters, decode: Bytes | None = None) -> 
     return pattern.sub(meant, text)
 
 
-def has_unknown(text: str, delimiters: Delimiters) -> bool:
-    """Whether an escape character stands there that begins no escape of the standard."""
-    if delimiters.escape not in text:
+def has_unknown(text: str, delimiters: Delimiters, *, begin: int = 0) -> bool:
+    """Whether, from `begin` on, an escape character stands there that begins no escape of the standard."""
+    if text.find(delimiters.escape, begin) < 0:  # nearly every message: nothing of it is copied
         return False
-    return delimiters.escape in _known(delimiters.escape).sub("", text)
+    return delimiters.escape in _known(delimiters.escape).sub("", text[begin:])
 
 
 @lru_cache(maxsize=64)

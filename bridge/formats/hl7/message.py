@@ -5,7 +5,7 @@ hostile field of a million delimiters costs one pass.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from bridge.domain.found import Found
@@ -59,6 +59,9 @@ class _Reader:
 
     def __init__(self, header: Header, encoding: str, counts: dict[str, int], *, fallback: str) -> None:
         self._delimiters = header.delimiters
+        self._repetition = header.delimiters.repetition
+        self._component = header.delimiters.component
+        self._escape = header.delimiters.escape
         self._charsets = header.charsets
         self._encoding = encoding
         self._fallback = fallback
@@ -66,30 +69,31 @@ class _Reader:
 
     def find(self, candidates: Iterable[Segment], address: Address) -> list[Found]:
         found: list[Found] = []
-        field = address.field
+        field, number, wanted = address.field, address.number, address.segments_with
         for segment in candidates:
-            if not field or not (text := segment.field(field)):
+            if not field or (number and segment.number != number) or not (text := segment.field(field)):
                 continue
-            if address.number and segment.number != address.number:
-                continue
-            if address.segments_with is not None and not self._has(segment, address.segments_with):
-                continue
-            self._collect(segment, text, address, found)
+            if wanted is None or self._has(segment, wanted):
+                self._collect(segment, text, address, found)
         return found
 
     def _collect(self, segment: Segment, text: str, address: Address, found: list[Found]) -> None:
-        repeats = self._repeats(segment, address.field) if self._delimiters.repetition in text else (text,)
+        repeats = self._repeats(segment, address.field) if self._repetition in text else (text,)
+        wanted, several = address.repeats_with, len(repeats) > 1
         for number, repeat in enumerate(repeats, 1):
             if address.repeat and number != address.repeat:
                 continue
-            if address.repeats_with is not None and not self._agrees(repeat, address.repeats_with):
+            if wanted is not None and not self._agrees(repeat, wanted):
                 continue
             value = self._part(repeat, address.component, address.subcomponent)
+            if not value:
+                continue
             null = value == NULL
-            if not null:
-                value = self._text(value) if address.field > 2 or segment.name != "MSH" else value
+            if not null and (address.field > 2 or segment.name != "MSH"):
+                value = self._text(value)
             if value:
-                place = self._where(segment, address, number if len(repeats) > 1 else 0)
+                numbered = segment.number if self._counts[segment.name] > 1 else 0
+                place = _place(segment.name, numbered, address.field, number if several else 0, address.within)
                 found.append(Found("" if null else value, place, null))
 
     def _repeats(self, segment: Segment, field: int) -> Sequence[str]:
@@ -98,19 +102,19 @@ class _Reader:
             return ()
         if segment.name == "MSH" and field <= 2:  # they name the delimiters, and are not cut by them
             return (text,)
-        return text.split(self._delimiters.repetition)
+        return text.split(self._repetition)
 
     def _part(self, repeat: str, component: int, subcomponent: int) -> str:
         """The component, trimmed, still escaped. `""` for a whole repeat deletes each of its parts as well."""
-        if repeat.strip() == NULL:
+        if NULL in repeat and repeat.strip() == NULL:
             return NULL
-        value = _nth(repeat, self._delimiters.component, component) if component else repeat
+        value = _nth(repeat, self._component, component) if component else repeat
         if subcomponent and value.strip() != NULL:
             value = _nth(value, self._delimiters.subcomponent, subcomponent)
         return value.strip()
 
     def _text(self, value: str) -> str:
-        if self._delimiters.escape not in value:
+        if self._escape not in value:
             return value
         return unescape(value, self._delimiters, self._decode).strip()
 
@@ -119,6 +123,9 @@ class _Reader:
         return charset.decode(raw, charsets, self._fallback).text
 
     def _has(self, segment: Segment, wanted: SegmentFilter) -> bool:
+        text = segment.field(wanted.field)
+        if self._escape not in text and wanted.value not in text.casefold():
+            return False  # casefold works character by character: what is not in the whole is in none of its parts
         one = RepeatFilter(wanted.component, wanted.subcomponent, wanted.value)
         return any(self._agrees(repeat, one) for repeat in self._repeats(segment, wanted.field))
 
@@ -126,12 +133,11 @@ class _Reader:
         value = self._part(repeat, wanted.component, wanted.subcomponent)
         return self._text(value).casefold() == wanted.value
 
-    def _where(self, segment: Segment, address: Address, repeat: int) -> str:
-        numbered = f"[{segment.number}]" if self._counts[segment.name] > 1 else ""
-        repeated = f"[{repeat}]" if repeat else ""
-        component = f".{address.component}" if address.component else ""
-        subcomponent = f".{address.subcomponent}" if address.subcomponent else ""
-        return f"{segment.name}{numbered}-{address.field}{repeated}{component}{subcomponent}"
+
+@lru_cache(maxsize=4096)
+def _place(name: str, number: int, field: int, repeat: int, within: str) -> str:
+    """An address as `Found.where` gives it; a number of 0 is left out."""
+    return f"{name}{f'[{number}]' if number else ''}-{field}{f'[{repeat}]' if repeat else ''}{within}"
 
 
 class View:
@@ -254,8 +260,13 @@ class Message:
 
 def segment_name(line: str, separator: str) -> str:
     """The name that the line begins with, or "" (HL7 v2.5.1 §2.5.2: three characters)."""
-    name = line[:3]
-    named = len(name) == 3 and line[3:4] in {separator, ""}
+    return _name(line[:4], separator)
+
+
+@lru_cache(maxsize=1024)
+def _name(head: str, separator: str) -> str:
+    name = head[:3]
+    named = len(name) == 3 and head[3:] in {separator, ""}
     return name if named and name.isascii() and name.isalnum() and name[0].isupper() and name.isupper() else ""
 
 

@@ -40,7 +40,7 @@ def read(raw: bytes, *, fallback_charset: str = "cp1252", most: Limits = _DEFAUL
     lines = _lines(decoded.text, header.field_separator, notes)
     if any(line.startswith("MSH" + header.field_separator) for line in lines[1:]):
         raise BadInput("a second MSH segment", where="MSH[2]", code=Condition.SEGMENT_SEQUENCE)
-    if has_unknown(decoded.text[8:], header.delimiters):
+    if has_unknown(decoded.text, header.delimiters, begin=8):
         notes.append("a lone or unknown escape; it stays as it was")
     message = Message(header, raw, lines, decoded.codec, tuple(notes), fallback_charset)
     if header.type in _ORDER_TYPES and decoded.text.count("PID" + header.field_separator) > 1:
