@@ -6,22 +6,28 @@ Several files in one run count one after the other, as they would if they came i
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from bridge.cli.dry_object import DryObject
 from bridge.clock import Clock
-from bridge.dispatch.answers import Answers
+from bridge.dispatch.answers import Answers, new_control_id
 from bridge.dispatch.concluding import Told, concluded
 from bridge.dispatch.deciding import Deciding, Hold, Post, orders_of
 from bridge.dispatch.entering import Entering
 from bridge.dispatch.understand import Understood, understand_message
 from bridge.domain.states import State
-from bridge.domain.verdict import OrderReply
+from bridge.domain.verdict import AckCode, Condition, OrderReply, Problem, Verdict
 from bridge.errors import BadInput
-from bridge.formats.hl7.reader import read
+from bridge.formats.hl7 import answer, batch, charset
+from bridge.formats.hl7.limits import limits_of
+from bridge.formats.hl7.modes import ACCEPT_CODE, Mode, mode_of, wanted
+from bridge.formats.hl7.reader import Header, Message, read, read_header
 from bridge.mapping.rules import Rules
 from bridge.receive.intake import unsupported
-from bridge.settings import Settings
+from bridge.settings import ListenerSettings, Settings
 from bridge.store import dry, inbox, line, listing, tasks
 from bridge.store.port import Transaction
 
@@ -39,39 +45,104 @@ class DryRun:
         self._answers = Answers(settings.hl7, clock)
         self._entering = Entering(settings, clock, self._answers)
         self._deciding = Deciding(settings, b"dry run", clock)
+        self._object = DryObject(rules, settings, clock, self._deciding)
         self._books = dry.books()
         self._next_id = PLACEHOLDER
 
+    def object(self, path: Path, calling_ae: str) -> dict[str, Any]:
+        """What a DICOM object comes to that this AE title brings, behind the messages of this run."""
+        with self._transaction() as tx:
+            came_to = self._object.comes_to(tx, path, calling_ae, self._next_id)
+        self._next_id += len(came_to.get("tasks", ()))
+        return came_to
+
+    def file(self, content: bytes) -> dict[str, Any]:
+        """What a frame with this content comes to: a message, or a batch whose answers are one."""
+        if len(content) > self._settings.hl7.max_frame:
+            return self._unreadable(f"message over {self._settings.hl7.max_frame} bytes")
+        if not batch.is_batch(content):
+            return self.message(content)
+        whole = batch.split(content)
+        parts = [self.message(body) for body in whole.messages]
+        answers = [part["answer"].encode() for part in parts if part["answer"]]
+        together = batch.batch_answer(whole, answers, new_control_id(), self._clock.now()) if answers else b""
+        return {"batch": parts, "answer": together.decode()}
+
     def message(self, content: bytes) -> dict[str, Any]:
-        """The state, the tasks with their traces, and the exact answer of one HL7 message."""
+        """The state, the tasks with their traces, and the exact answer of one message, as the first listener takes it.
+
+        The answer is text here; on the wire it is of the sender's character set. Empty: nothing would come back.
+        """
         try:
-            message = read(content, fallback_charset=self._settings.hl7.fallback_charset)
+            header = read_header(content)
         except BadInput as problem:
-            return {"state": "REJECTED", "error": f"{problem.where}: {problem}"}
+            return self._unreadable(str(problem))
+        rules = self._settings.hl7.of_sender(f"{header.sending_application}|{header.sending_facility}")
+        mode = mode_of(header, rules.ack_mode, return_address=bool(rules.return_address))
+        try:
+            message = read(content, fallback_charset=rules.fallback_charset, most=limits_of(rules))
+        except BadInput as problem:
+            told = Problem(Condition(problem.code), str(problem), problem.where)
+            return self._refused(header, Verdict(AckCode.AR, str(problem), (), (told,)), rules, mode)
+        if any(segment.name == "MSA" for segment in message.segments):
+            return {"state": "DONE", "reason": "acknowledgement", "answer": ""}
+        refused = unsupported(message, rules)
+        if refused is not None:
+            return self._refused(message, refused, rules, mode)
+        return self._entered(message, content, rules, mode)
+
+    def _unreadable(self, why: str) -> dict[str, Any]:
+        told = answer.build_without_header(why, control_id=new_control_id(), now=self._clock.now())
+        return {"state": "REJECTED", "reason": "unreadable", "error": why, "answer": told.decode()}
+
+    def _refused(
+        self, message: Message | Header, verdict: Verdict, rules: ListenerSettings, mode: Mode
+    ) -> dict[str, Any]:
+        told = replace(verdict, code=ACCEPT_CODE[verdict.code]) if mode.apart else verdict
+        said = wanted(mode.accept if mode.apart else mode.application, told.code)
+        passed_over = verdict.code is AckCode.AA
+        return {
+            "state": "FILTERED" if passed_over else "REJECTED",
+            "reason": "ignored" if passed_over else verdict.problems[0].condition.name.lower(),
+            "error": verdict.text,
+            "answer": _text(self._build(message, told, rules), message) if said else "",
+        }
+
+    def _entered(self, message: Message, content: bytes, rules: ListenerSettings, mode: Mode) -> dict[str, Any]:
         header = message.header
         sender = f"{header.sending_application}|{header.sending_facility}"
-        listener = self._settings.hl7.of_sender(sender)
-        message = read(content, fallback_charset=listener.fallback_charset)
-        refused = unsupported(message, listener)
-        if refused is not None:
-            answer = self._answers.build(message, refused, listener)
-            return {"state": "REJECTED", "error": refused.text, "answer": _text(answer)}
         now = self._clock.now()
-        understood = understand_message(message, sender, self._rules, self._settings, now, listener)
+        understood = understand_message(message, sender, self._rules, self._settings, now, rules)
+        accept = b""
+        if mode.apart and wanted(mode.accept, AckCode.CA):
+            accept = self._build(message, Verdict(AckCode.CA), rules)
         with self._transaction() as tx:
             claimed = self._keep(tx, content, sender, now)
             entered = self._entering.enter(tx, claimed, understood, message)
             self._settle(tx, claimed.id, entered.understood)
             came_to = listing.whole(tx.conn, claimed.id) or {}
+        told = accept
+        code = AckCode(came_to["answer_code"] or AckCode.AA)
+        if not mode.apart and came_to["answer"] and wanted(mode.application, code):
+            told = came_to["answer"].encode("latin-1")
         return {
             "state": came_to["state"],
             "reason": came_to["reason"],
             "tasks": [{"task": t["body"], "traces": t["traces"]} for t in came_to["tasks"]],
             "patient": [{"id": p.update.identifier.value, **p.update.said} for p in understood.persons],
             "warnings": list(understood.warnings),
-            "answer": came_to["answer"] or "",
-            "told_later": [o["body"] for o in came_to["told_later"]],
+            "answer": _text(told, message),
+            "told_later": [_text(later["body"].encode("latin-1"), message) for later in came_to["told_later"]],
         }
+
+    def _build(self, message: Message | Header, verdict: Verdict, rules: ListenerSettings) -> bytes:
+        return answer.build(
+            message,
+            verdict,
+            control_id=new_control_id(),
+            now=self._clock.now(),
+            order_response=rules.order_response,
+        )
 
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:
@@ -112,7 +183,10 @@ class DryRun:
             if isinstance(step, Told):
                 told.append(step)
             elif isinstance(step, Hold):
-                inbox.move(tx, message_id, State.READY, State.HELD, at=self._clock.now(), reason=step.reason)
+                told_held = self._answers.held(tx, claimed)
+                inbox.move(
+                    tx, message_id, State.READY, State.HELD, at=self._clock.now(), reason=step.reason, **told_held
+                )
                 return
         message, rules = self._answers.read(claimed)
         state, reason, verdict = concluded(told, entered.doubts, rules.codes)
@@ -120,5 +194,10 @@ class DryRun:
         inbox.move(tx, message_id, State.READY, state, at=self._clock.now(), reason=reason, **columns)
 
 
-def _text(answer: bytes) -> str:
-    return answer.decode("utf-8", "replace")
+def _text(told: bytes, message: Message | Header) -> str:
+    """An answer as text, read as its receiver reads it: in the set of his own message."""
+    header = message if isinstance(message, Header) else message.header
+    fallback = "utf-8" if isinstance(message, Header) else message.text_encoding
+    if header.charsets or fallback.startswith("iso2022"):
+        return charset.decode(told, header.charsets).text
+    return told.decode(fallback, "replace")

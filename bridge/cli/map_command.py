@@ -13,12 +13,14 @@ from bridge.cli import options
 @click.command("map")
 @options.config
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--calling", default="", metavar="AE", help="The AE title that brings the objects; rules may name it.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON array.")
-def command(config: Path | None, files: tuple[Path, ...], as_json: bool) -> None:
+def command(config: Path | None, files: tuple[Path, ...], calling: str, as_json: bool) -> None:
     """The task that each HL7 or DICOM file would become, each field's trace, and the exact answer.
 
-    Opens no network and writes nothing. Task ids are invented. The HL7 files of one run count one after the other, as
-    if they came in over empty books: a cancel finds its order, a merge its patient.
+    Opens no network and writes nothing. Task ids are invented. The files of one run count one after the other, as if
+    they came in over empty books: a cancel finds its order, a merge its patient, a recording its order. An object with
+    several recordings shows the task of each; the answer of an object is the status that its cart gets.
     """
     from bridge.cli.dry_run import DryRun
     from bridge.clock import SystemClock
@@ -28,7 +30,7 @@ def command(config: Path | None, files: tuple[Path, ...], as_json: bool) -> None
     settings = load(config)
     rules = load_rules(settings.mapping_document(), name=settings.mapping.file or "defaults")
     run = DryRun(rules, settings, SystemClock())
-    results = [_one(path, run, rules, settings) for path in files]
+    results = [_one(path, calling, run, settings) for path in files]
     if as_json:
         click.echo(json.dumps(results, ensure_ascii=False, indent=2))
         return
@@ -36,52 +38,17 @@ def command(config: Path | None, files: tuple[Path, ...], as_json: bool) -> None
         _print(result)
 
 
-def _one(path: Path, run: Any, rules: Any, settings: Any) -> dict[str, Any]:
-    from bridge.formats.hl7 import batch
-
-    content = path.read_bytes() if path.stat().st_size <= settings.hl7.max_frame else b""
-    if b"MSH" not in content[:64] and content[:3] not in {b"FHS", b"BHS"}:
-        return {"file": str(path), **_object(path, rules, settings)}
-    content = content.strip(b"\x0b\x1c")
-    if batch.is_batch(content):
-        return {"file": str(path), "batch": [run.message(body) for body in batch.split(content).messages]}
-    return {"file": str(path), **run.message(content)}
+def _one(path: Path, calling: str, run: Any, settings: Any) -> dict[str, Any]:
+    with path.open("rb") as file:
+        content = file.read(settings.hl7.max_frame + 1)
+    if _is_object(content):
+        return {"file": str(path), **run.object(path, calling)}
+    return {"file": str(path), **run.file(content.strip(b"\x0b\x1c"))}
 
 
-def _object(path: Path, rules: Any, settings: Any) -> dict[str, Any]:
-    from bridge.dispatch.understand import understand_recording
-    from bridge.errors import BadInput, CannotScale
-    from bridge.formats.dicom.reader import read_object, require_scalable
-    from bridge.mapping.compose import compose_recording
-
-    try:
-        found = read_object(path)
-    except BadInput as problem:
-        return {"state": "REJECTED", "error": f"{problem.where}: {problem}", "answer": f"{problem.code:04X}"}
-    understood = understand_recording(found, "", rules, settings)
-    result: dict[str, Any] = {"state": "CREATED", "answer": "0000", "warnings": list(understood.warnings), "tasks": []}
-    try:
-        require_scalable(found.recording.rhythm())
-    except CannotScale as problem:
-        return {**result, "state": "HELD", "reason": "cannot_scale", "error": str(problem)}
-    if understood.recording is None or understood.state != "READY":
-        return {**result, "state": str(understood.state), "reason": understood.reason}
-    request, traces = compose_recording(
-        understood.recording,
-        order=None,
-        patient=None,
-        tags=(),
-        draft_task_id=None,
-        upload_id="(of the upload)",
-        auto_complete=settings.cardio.auto_complete,
-    )
-    return {**result, "tasks": [{"task": request.fields(), "traces": [_trace(t) for t in traces]}]}
-
-
-def _trace(trace: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(trace)
+def _is_object(content: bytes) -> bool:
+    """Whether this is DICOM, with PS3.10's preamble or without: a data set begins with binary tags, HL7 with text."""
+    return content[128:132] == b"DICM" or any(byte < 0x09 for byte in content[:64])
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -89,20 +56,22 @@ def _print(result: dict[str, Any]) -> None:
         click.echo(click.style(result["file"], bold=True))
     for inner in result.get("batch", ()):
         _print(inner)
-    if "batch" not in result:
-        for line in _told(result):
-            click.echo(f"  {line}")
-        click.echo()
+    for line in _told(result):
+        click.echo(f"  {line}")
+    click.echo()
 
 
 def _told(result: dict[str, Any]) -> Iterator[str]:
     """One result in lines."""
     from bridge.cli.messages_command import trace_line
 
-    yield f"state   {result.get('state', '-')} {result.get('reason', '')}".rstrip()
+    if "batch" not in result:
+        yield f"state   {result.get('state', '-')} {result.get('reason', '')}".rstrip()
     if result.get("error"):
         yield f"refused {result['error']}"
+    yield from (f"because {name} {_plain(value)}" for name, value in result.get("why", {}).items() if value)
     yield from (f"warning {warning}" for warning in result.get("warnings", ()))
+    yield from (f"upload  {_upload(upload)}" for upload in result.get("uploads", ()))
     for number, task in enumerate(result.get("tasks", ()), 1):
         yield f"task {number}"
         yield from (f"  {trace_line(trace)}" for trace in task["traces"])
@@ -114,3 +83,15 @@ def _told(result: dict[str, Any]) -> Iterator[str]:
     for later in result.get("told_later", ()):
         yield "told to the return address"
         yield from (f"  {line}" for line in later.rstrip("\r").split("\r"))
+
+
+def _upload(upload: dict[str, Any]) -> str:
+    """What would be uploaded of a group, in words."""
+    if not upload["form"]:
+        return f"group {upload['group']}, too large to be converted for a look; every sample was read"
+    text = f"group {upload['group']} as {upload['form']}, {upload['format']} bits, {upload['size']} bytes"
+    return text + (f"; not in the form that is preferred: {upload['instead']}" if upload["instead"] else "")
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

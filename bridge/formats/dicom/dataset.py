@@ -5,6 +5,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import lru_cache
 
 from pydicom.charset import STAND_ALONE_ENCODINGS, decode_bytes, python_encoding
 from pydicom.datadict import tag_for_keyword
@@ -16,12 +17,19 @@ _SPECIFIC_CHARACTER_SET = 0x00080005
 _CUSTOM_TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})  # PS3.5 §6.1.2.3
 _PLAIN_TEXT = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"})
 _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})  # a backslash is a character there (PS3.5 §6.4)
-_BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
+_BINARY = {
+    (vr, order): struct.Struct(order + code)
+    for vr, code in {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}.items()
+    for order in "<>"
+}
 _NAME_DELIMITERS = {0x5E, 0x3D}
 _TEXT_DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D}
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _STEP = re.compile(r"(\w+)(?:\[(\d+)\])?", re.ASCII)
+_AROUND = "\0 \t\r\n"
+
+_tag = lru_cache(maxsize=1024)(tag_for_keyword)
 
 
 class DataSet:
@@ -30,6 +38,8 @@ class DataSet:
     Text is trimmed; a name is the whole value, `family^given^middle^prefix^suffix=ideographic=phonetic`.
     """
 
+    __slots__ = ("_encodings", "_item")
+
     def __init__(self, item: Item, inherited: tuple[str, ...] = ("iso8859",)) -> None:
         self._item = item
         declared = item.get(_SPECIFIC_CHARACTER_SET)
@@ -37,7 +47,7 @@ class DataSet:
 
     def element(self, keyword: str) -> Element | None:
         """The element as it stands in the file."""
-        tag = tag_for_keyword(keyword)
+        tag = _tag(keyword)
         return None if tag is None else self._item.get(tag)
 
     def items(self, keyword: str) -> list["DataSet"]:
@@ -54,16 +64,18 @@ class DataSet:
 
     def text(self, keyword: str) -> str:
         """The first value as text, or nothing."""
-        return next(iter(self.texts(keyword)), "")
+        values = self.texts(keyword)
+        return values[0] if values else ""
 
     def number(self, keyword: str) -> Decimal | None:
         """The first value as an exact number; None where there is none. Refuses what is no number (PS3.5, DS)."""
         text = self.text(keyword)
         if not text:
             return None
-        if len(text) > 64 or not _NUMBER.fullmatch(text):
+        number = _exact(text)
+        if number is None:
             raise refuse("not a number", keyword)
-        return Decimal(text)
+        return number
 
     def integer(self, keyword: str) -> int | None:
         """The first value as a whole number; None where there is none."""
@@ -101,24 +113,33 @@ class DataSet:
                 yield Found(value, f"{prefix}{keyword}" + (f"[{n}]" if len(values) > 1 else ""))
 
     def _values(self, element: Element, value: bytes) -> list[str]:
-        if element.vr in _BINARY:
-            one = struct.Struct(element.order + _BINARY[element.vr])
+        vr = element.vr
+        if vr in _PLAIN_TEXT:
+            text = value.decode("latin-1")
+        elif vr in _CUSTOM_TEXT:
+            text = _decoded(value, self._encodings, is_name=vr == "PN")
+        elif one := _BINARY.get((vr, element.order)):
             whole = len(value) - len(value) % one.size
             return [str(n[0]) for n in one.iter_unpack(value[:whole])]
-        if element.vr in _CUSTOM_TEXT:
-            text = _decoded(value, self._encodings, is_name=element.vr == "PN")
-        elif element.vr in _PLAIN_TEXT:
-            text = value.decode("iso8859")
         else:
             return []
-        parts = [text] if element.vr in _ONE_VALUE else text.split("\\")
-        parts = [part.strip("\0 \t\r\n") for part in parts]
-        if element.vr == "PN":
+        if "\\" not in text or vr in _ONE_VALUE:
+            parts = [text.strip(_AROUND)]
+        else:
+            parts = [part.strip(_AROUND) for part in text.split("\\")]
+        if vr == "PN":
             # Component groups that are left empty at the end say nothing (PS3.5 §6.2.1)
             parts = [part.rstrip("=") if part.strip("^= ") else "" for part in parts]
         return parts
 
 
+@lru_cache(maxsize=512)
+def _exact(text: str) -> Decimal | None:
+    """A decimal string, or None where it is none. Cached, since each channel of an object repeats its numbers."""
+    return Decimal(text) if len(text) <= 64 and _NUMBER.fullmatch(text) else None
+
+
+@lru_cache(maxsize=64)
 def _encodings(value: bytes) -> tuple[str, ...]:
     """The Python codecs of SpecificCharacterSet (PS3.3 C.12.1.1.2).
 
@@ -139,7 +160,8 @@ def _encodings(value: bytes) -> tuple[str, ...]:
 def _decoded(value: bytes, encodings: tuple[str, ...], *, is_name: bool) -> str:
     """Text in its character set; what cannot be decoded becomes U+FFFD, never an error."""
     if b"\x1b" not in value:
-        return value.decode(encodings[0], "replace")
+        # Without an escape every codec of these reads ASCII as ASCII, and that one is quick
+        return value.decode("ascii" if value.isascii() else encodings[0], "replace")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said by the replacement character already
         return decode_bytes(value, list(encodings), _NAME_DELIMITERS if is_name else _TEXT_DELIMITERS)

@@ -12,10 +12,11 @@ from pathlib import Path
 from bridge.domain.recording import MultiplexGroup, Recording
 from bridge.errors import BadInput, CannotScale
 from bridge.formats.dicom.dataset import DataSet
-from bridge.formats.dicom.reader import ECG_SOP_CLASSES, read_object
+from bridge.formats.dicom.lint_waveform import Remark, waveform_remarks
+from bridge.formats.dicom.part10 import IMPLICIT_VR_LITTLE_ENDIAN
+from bridge.formats.dicom.reader import ECG_SOP_CLASSES, EcgObject, read_object
+from bridge.formats.ecg.samples import SamplesChanged, check_samples
 from bridge.formats.ecg.scaling import require_scalable, trusted_padding
-
-Remark = tuple[str, str, str]  # severity, where, text
 
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*", re.ASCII)  # PS3.5 §9.1
 
@@ -61,6 +62,8 @@ _MUST_STAND = (
     "AccessionNumber",
     "Manufacturer",
 )
+_ACQUISITION_CONTEXT = frozenset({"1.2.840.10008.5.1.4.1.1.9.1.1", "1.2.840.10008.5.1.4.1.1.9.1.2"})
+"""The classes whose IOD has the module for certain (PS3.3 tables A.34.3-1, A.34.4-1)."""
 _FEED_THE_TASK = (
     ("PatientID", "without it the recording is held"),
     ("PatientBirthDate", "a match with an order then rests on the name"),
@@ -77,23 +80,51 @@ def lint_object(path: Path) -> list[Remark]:
         obj = read_object(path)
     except BadInput as problem:
         return [("E", problem.where, str(problem))]
-    remarks = list(_scaling(obj.recording))
-    remarks += [("W", "", text) for text in obj.recording.warnings]
+    remarks = [*_several(obj.recording), *_scaling(obj)]
+    remarks += [("W", *_placed(text)) for text in obj.recording.warnings]
     if isinstance(obj.source, DataSet):
-        remarks += _attributes(obj.source)
+        explicit = obj.recording.transfer_syntax_uid != IMPLICIT_VR_LITTLE_ENDIAN
+        remarks += [*_attributes(obj.source), *waveform_remarks(obj.source, explicit=explicit)]
+        if obj.recording.sop_class_uid in _ACQUISITION_CONTEXT:
+            remarks += _stands(obj.source, "AcquisitionContextSequence")
     remarks += _iod(obj.recording)
     if obj.patient_identity_removed:
         remarks.append(("I", "PatientIdentityRemoved", "the object says that it is anonymous"))
-    return remarks
+    return sorted(remarks, key=lambda remark: remark[0] != "E")
 
 
-def _scaling(recording: Recording) -> Iterator[Remark]:
-    """Only the group that is uploaded stops us."""
-    for group in recording.groups:
+def _placed(warning: str) -> tuple[str, str]:
+    """A warning of the reader, which names its place first where it has one."""
+    where, separator, text = warning.partition(": ")
+    return (where, text) if separator and " " not in where else ("", warning)
+
+
+def _several(recording: Recording) -> Iterator[Remark]:
+    """What becomes of several original groups, by the setting's default."""
+    selection = recording.selected("each")
+    if selection.held == "groups_differ":
+        text = "groups of unlike leads, or unnamed ones: one recording in parts; held, unless several_groups is longest"
+        yield "E", "WaveformSequence", text
+    elif selection.held:
+        text = "a group beside others does not say that it is original: held, unless several_groups is longest"
+        yield "E", "WaveformSequence", text
+    elif len(selection.groups) > 1:
+        yield "I", "WaveformSequence", f"{len(selection.groups)} original groups: a task each"
+
+
+def _scaling(obj: EcgObject) -> Iterator[Remark]:
+    """Only a group that is uploaded stops us, and is read to its end where its samples can say too much."""
+    uploaded = obj.recording.selected("each").groups or (obj.recording.rhythm(),)
+    for group in obj.recording.groups:
         try:
+            if group in uploaded and any(c.bits_stored for c in group.channels):
+                with obj.path.open("rb") as payload:
+                    check_samples(group, payload)
             require_scalable(group)
         except CannotScale as problem:
-            yield ("E" if group == recording.rhythm() else "W", problem.where, str(problem))
+            yield ("E" if group in uploaded else "W", problem.where, str(problem))
+        except SamplesChanged as problem:
+            yield "E", f"WaveformSequence[{group.number}].WaveformData", str(problem)
 
 
 def _attributes(data_set: DataSet) -> Iterator[Remark]:
@@ -101,8 +132,7 @@ def _attributes(data_set: DataSet) -> Iterator[Remark]:
         if not data_set.text(keyword):
             yield "W", keyword, "type 1: must be there with a value"
     for keyword in _MUST_STAND:
-        if data_set.element(keyword) is None:
-            yield "W", keyword, "type 2: must be there, even if empty"
+        yield from _stands(data_set, keyword)
     for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         uid = data_set.text(keyword)
         if uid and (len(uid) > 64 or not _UID.fullmatch(uid)):
@@ -112,6 +142,11 @@ def _attributes(data_set: DataSet) -> Iterator[Remark]:
     for keyword, effect in _FEED_THE_TASK:
         if not data_set.text(keyword):
             yield "I", keyword, f"empty: {effect}"
+
+
+def _stands(data_set: DataSet, keyword: str) -> Iterator[Remark]:
+    if data_set.element(keyword) is None:
+        yield "W", keyword, "type 2: must be there, even if empty"
 
 
 def _iod(recording: Recording) -> Iterator[Remark]:

@@ -43,10 +43,13 @@ class Part10:
     warnings: tuple[str, ...]
 
 
-def read_part10(file: BinaryIO) -> Part10:
-    """The data set of a file and how it was written. Raises `BadInput` (C000); an `OSError` is the disk's."""
+def read_part10(file: BinaryIO, *, only: frozenset[int] | None = None) -> Part10:
+    """The data set of a file and how it was written. Raises `BadInput` (C000); an `OSError` is the disk's.
+
+    `only` names the sequences that are wanted, as in `Walker`.
+    """
     size = os.fstat(file.fileno()).st_size
-    walker = Walker(file, size)
+    walker = Walker(file, size, only=only)
     start = walker.take(0, min(size, _PREAMBLE + 4))
     at = _PREAMBLE + 4 if start[_PREAMBLE:] == b"DICM" else 0
     warnings: list[str] = []

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from bridge.domain.found import Source
 from bridge.domain.recording import Recording
-from bridge.errors import BadInput
 from bridge.formats.dicom.dataset import DataSet
 from bridge.formats.dicom.groups import read_groups
 from bridge.formats.dicom.part10 import read_part10
 from bridge.formats.ecg.scaling import require_scalable
 
-__all__ = ["ECG_SOP_CLASSES", "EcgObject", "check_identity", "read_object", "require_scalable"]
+__all__ = ["ECG_SOP_CLASSES", "EcgObject", "read_object", "require_scalable"]
 
 ECG_SOP_CLASSES: dict[str, str] = {
     "1.2.840.10008.5.1.4.1.1.9.1.1": "12-lead ECG Waveform Storage",
@@ -24,8 +23,6 @@ ECG_SOP_CLASSES: dict[str, str] = {
     "1.2.840.10008.5.1.4.1.1.9.1.4": "General 32-bit ECG Waveform Storage",
 }
 """The SOP classes that we take (PS3.4 B.5)."""
-
-DOES_NOT_MATCH = 0xA900  # PS3.4 table B.2-1: data set does not match SOP class
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +53,6 @@ def read_object(path: Path) -> EcgObject:
         warnings=(*part10.warnings, *_warnings(data_set), *odd),
     )
     return EcgObject(recording, data_set, path, _is_anonymous(data_set))
-
-
-def check_identity(obj: EcgObject, sop_class_uid: str, sop_instance_uid: str) -> None:
-    """Raises `BadInput` (A900) where the object is not what its C-STORE request said (PS3.4 B.2.3)."""
-    pairs = (
-        ("SOPClassUID", obj.recording.sop_class_uid, sop_class_uid),
-        ("SOPInstanceUID", obj.recording.sop_instance_uid, sop_instance_uid),
-    )
-    for keyword, inside, announced in pairs:
-        if inside != announced.strip("\0 "):
-            raise BadInput("the object is not what the request announced", where=keyword, code=DOES_NOT_MATCH)
 
 
 def _is_anonymous(data_set: DataSet) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.domain.recording import MultiplexGroup
-from bridge.errors import CannotScale
 from bridge.formats.ecg.scaling import trusted_padding
 
 Samples = npt.NDArray[Any]
@@ -38,26 +37,28 @@ class Encoding:
     @property
     def is_copy(self) -> bool:
         """Whether the signal file is the payload's samples, byte for byte."""
-        return self.dtype == self.stored_dtype
+        return self.dtype == self.stored_dtype and self.padding in {None, self.missing}
 
     def encode(self, samples: Samples) -> Samples | None:
         """The stored values; None where a true sample would be read as missing or does not fit."""
         if self.is_copy:
-            stored = samples
-        else:
-            wide = samples.astype(np.int64)
-            if wide.max() - self.shift >= -self.missing:
-                return None
-            stored = (wide - self.shift).astype(self.stored_dtype)
-            if self.padding is not None:
-                stored[samples == self.padding] = self.missing
-        if self.padding is None and stored.min() == self.missing:
+            return None if self.padding is None and samples.min() == self.missing else samples
+        gone = None if self.padding is None else samples == self.padding
+        true = samples if gone is None else samples[~gone]
+        low, high = self.missing + 1 + self.shift, -self.missing - 1 + self.shift
+        # As Python's numbers: those of 64 bits, unsigned, have no room in numpy's signed ones
+        if true.size and not (low <= int(true.min()) and int(true.max()) <= high):
             return None
+        stored: Samples = (samples.astype(np.int64) - self.shift).astype(self.stored_dtype)
+        if gone is not None:
+            stored[gone] = self.missing
         return stored
 
     def decode(self, stored: Samples) -> Samples:
         """The samples that stored values stand for, as 64-bit integers."""
         samples = stored.astype(np.int64) + self.shift
+        if self.dtype[1:] == "u8":
+            samples = samples.astype(np.uint64)
         if self.padding is not None:
             samples[stored == self.missing] = self.padding
         return samples
@@ -70,11 +71,7 @@ def encodings_for(group: MultiplexGroup) -> list[Encoding]:
     if kind in {"i1", "u1", "i2", "u2"}:
         narrow = Encoding(16, 32768 if kind == "u2" else 0, padding, group.dtype)
         return [narrow, Encoding(32, 0, padding, group.dtype)]
-    if kind in {"i4", "u4"}:
-        return [Encoding(32, 0, padding, group.dtype)]
-    raise CannotScale(
-        "WFDB holds samples of 32 bits at the most", where=f"WaveformSequence[{group.number}].WaveformBitsAllocated"
-    )
+    return [Encoding(32, 0, padding, group.dtype)]  # of 64 bits too, where every sample has room
 
 
 def channel_sums(stored: Samples) -> npt.NDArray[np.uint16]:

@@ -1,5 +1,6 @@
 """Samples out of a payload file: in blocks as they stand, or as microvolts. Never the whole recording at once."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -7,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bridge.domain.recording import MultiplexGroup
-from bridge.errors import BridgeError
-from bridge.formats.ecg.scaling import require_scalable, scale_of, trusted_padding
+from bridge.errors import BridgeError, CannotScale
+from bridge.formats.ecg.scaling import require_scalable, scale_of, stored_range, trusted_padding
 
 BLOCK = 256 * 1024  # bytes; stays in the processor's cache while it is hashed, summed and written
 
@@ -67,8 +68,35 @@ def microvolts(
 
 
 def as_array(group: MultiplexGroup, block: memoryview) -> npt.NDArray[Any]:
-    """The samples of whole frames, shape (frames, channels), in the payload's own type and byte order."""
-    return np.frombuffer(block, dtype=group.dtype).reshape(-1, len(group.channels))
+    """The samples of whole frames, shape (frames, channels), in the payload's own type and byte order.
+
+    Raises `CannotScale` where one has more bits than the object stores: every way to an upload goes through here.
+    """
+    samples = np.frombuffer(block, dtype=group.dtype).reshape(-1, len(group.channels))
+    if any(c.bits_stored is not None for c in group.channels):
+        _require_stored_bits(group, samples)
+    return samples
+
+
+def _require_stored_bits(group: MultiplexGroup, samples: npt.NDArray[Any]) -> None:
+    """The sign is extended to the highest bit, unlike that of pixels (PS3.3 C.10.9.1.7): a sample of 12 bits in 16
+    is read as it stands, and one beyond its 12 bits is none. The writer left the sign bits empty then, or says too
+    few bits: -1 would be read as 4095, and nothing tells which it was.
+    """
+    padding = trusted_padding(group)
+    for number, channel in enumerate(group.channels, 1):
+        if channel.bits_stored is None:
+            continue
+        low, high = stored_range(group.dtype, channel.bits_stored)
+        column = samples[:, number - 1]
+        beyond = (column < low) | (column > high)
+        if padding is not None:
+            beyond &= column != padding
+        if beyond.any():
+            raise CannotScale(
+                f"a sample has more than the {channel.bits_stored} bits that are said to be stored",
+                where=f"WaveformSequence[{group.number}].ChannelDefinitionSequence[{number}].WaveformBitsStored",
+            )
 
 
 def scaled(group: MultiplexGroup, samples: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -81,3 +109,16 @@ def scaled(group: MultiplexGroup, samples: npt.NDArray[Any]) -> npt.NDArray[np.f
         values[samples == padding] = np.nan
     result: npt.NDArray[np.float64] = values
     return result
+
+
+def check_samples(group: MultiplexGroup, payload: BinaryIO) -> str:
+    """SHA-256 of the samples, which every proof names.
+
+    Raises `CannotScale` or `SamplesChanged` where they cannot be taken for what the object says they are.
+    """
+    require_scalable(group)
+    digest = hashlib.sha256()
+    for block in sample_blocks(group, payload):
+        as_array(group, block)
+        digest.update(block)
+    return digest.hexdigest()

@@ -29,10 +29,8 @@ def require_scalable(group: MultiplexGroup) -> None:
 
     Such an object is whole and is kept; a person must look. No sensitivity is ever assumed.
     """
-    if group.dtype.endswith("V1"):
-        raise CannotScale(
-            "µ-law or A-law samples are no linear values", where=f"{_place(group)}.WaveformSampleInterpretation"
-        )
+    if group.dtype[1] == "V":
+        raise CannotScale(f"the samples are no numbers: {group.unreadable}", where=f"{_place(group)}.WaveformData")
     for number, channel in enumerate(group.channels, 1):
         try:
             scale_of(channel)
@@ -43,6 +41,8 @@ def require_scalable(group: MultiplexGroup) -> None:
 
 def scale_of(channel: Channel) -> Scale:
     """The scale of a channel. Raises `CannotScale`, `where` an attribute of the channel."""
+    if channel.no_number:
+        raise CannotScale("it is no number: the channel has no scale", where=channel.no_number)
     if channel.sensitivity is None:
         raise CannotScale("the channel has no sensitivity: its unit per sample is unknown", where="ChannelSensitivity")
     if channel.microvolts is None:
@@ -66,16 +66,30 @@ def _scale(sensitivity: Decimal, correction: Decimal, baseline: Decimal, microvo
 
 
 def smallest(dtype: str) -> int:
-    """The smallest value that a sample can take: the only padding value to be trusted."""
+    """The smallest value that a sample of the type can take."""
     return -(1 << (8 * int(dtype[-1]) - 1)) if dtype[1] == "i" else 0
 
 
-def trusted_padding(group: MultiplexGroup) -> int | None:
-    """The value that means "no sample", where the object's word for it can be believed.
+def stored_range(dtype: str, bits: int) -> tuple[int, int]:
+    """The smallest and the largest sample of the type that takes so many bits."""
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if dtype[1] == "i" else (0, (1 << bits) - 1)
 
-    Converters declare 0, and honouring that would make every sample at rest a missing one (dicom_ecg.md §3.2).
+
+def means_no_sample(padding: int, dtype: str, bits_stored: int) -> bool:
+    """Whether a declared padding value can be believed: no true sample is likely to have it, or none can.
+
+    That is the smallest value of the type, and whatever lies outside of the bits stored (PS3.3 C.10.9.1.7).
+    Converters declare 0, and honouring that would make every sample at rest a missing one (dicom_ecg.md §3.2). That a
+    long run of a value "is obviously missing" is no rule here: a loose electrode draws the same line.
     """
-    return group.padding if group.padding == smallest(group.dtype) else None
+    low, high = stored_range(dtype, bits_stored)
+    return padding == smallest(dtype) or not low <= padding <= high
+
+
+def trusted_padding(group: MultiplexGroup) -> int | None:
+    """The value that means "no sample", where the object's word for it can be believed."""
+    padding = group.padding
+    return padding if padding is not None and means_no_sample(padding, group.dtype, group.bits_stored) else None
 
 
 def _place(group: MultiplexGroup) -> str:

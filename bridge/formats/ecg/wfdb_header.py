@@ -8,8 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
-from bridge.domain.recording import Channel, MultiplexGroup
+from bridge.domain.recording import MultiplexGroup
 from bridge.errors import CannotScale
 from bridge.formats.ecg.encoding import Encoding
 from bridge.formats.ecg.samples import SamplesChanged
@@ -44,7 +45,7 @@ def baselines(group: MultiplexGroup, encoding: Encoding) -> list[int]:
         zero = scale_of(channel).zero
         if zero is None or abs(zero - encoding.shift) >= 1 << 31:
             raise CannotScale(
-                "the channel's baseline is no whole number of sample steps: WFDB cannot hold it exactly, EDF+ could",
+                "the channel's baseline is no whole number of sample steps, and WFDB knows no other",
                 where=f"WaveformSequence[{group.number}].ChannelDefinitionSequence[{number}].ChannelBaseline",
             )
         found.append(zero - encoding.shift)
@@ -64,12 +65,11 @@ def header_text(
     lines = [f"{record} {len(group.channels)} {group.rate.normalize():f} {group.samples}"]
     bits = min(group.bits_stored, encoding.format)
     for channel, zero, initial, total in zip(group.channels, zeros, initials, checksums, strict=True):
+        gain, lead = _gain(scale_of(channel).per_millivolt), _description(channel.lead)
         signed = total - 65536 if total > 32767 else total
-        lines.append(
-            f"{record}.dat {encoding.format} {_gain(channel)}({zero})/mV {bits} 0 {initial} {signed} 0 "
-            f"{_description(channel)}"
-        )
-    lines += [f"# {_description(c)}: {filters}" for c in group.channels if (filters := _filters(c))]
+        lines.append(f"{record}.dat {encoding.format} {gain}({zero})/mV {bits} 0 {initial} {signed} 0 {lead}")
+    filters = ((c.lead, _filters(c.low_cut_hz, c.high_cut_hz, c.notch_hz)) for c in group.channels)
+    lines += [f"# {_description(lead)}: {text}" for lead, text in filters if text]
     return "\n".join(lines) + "\n"
 
 
@@ -102,19 +102,18 @@ def read_header(text: str, group: MultiplexGroup, record: str) -> list[Signal]:
     return signals
 
 
-def _gain(channel: Channel) -> str:
+@lru_cache(maxsize=1024)  # as the scales: a device has the same few in every recording
+def _gain(per_millivolt: float) -> str:
     """Stored units per mV, with the digits that bring a reader to the nearest double: 204.91803278688525."""
-    return f"{Decimal(repr(scale_of(channel).per_millivolt)):f}".removesuffix(".0")
+    return f"{Decimal(repr(per_millivolt)):f}".removesuffix(".0")
 
 
-def _description(channel: Channel) -> str:
-    return re.sub(r"[^\x20-\x7e]", "_", channel.lead)
+@lru_cache(maxsize=1024)
+def _description(lead: str) -> str:
+    return re.sub(r"[^\x20-\x7e]", "_", lead)
 
 
-def _filters(channel: Channel) -> str:
-    named = (
-        ("high-pass", channel.low_cut_hz),
-        ("low-pass", channel.high_cut_hz),
-        ("notch", channel.notch_hz),
-    )
+@lru_cache(maxsize=1024)
+def _filters(low_cut_hz: Decimal | None, high_cut_hz: Decimal | None, notch_hz: Decimal | None) -> str:
+    named = (("high-pass", low_cut_hz), ("low-pass", high_cut_hz), ("notch", notch_hz))
     return ", ".join(f"{name} {float(value):g} Hz" for name, value in named if value)

@@ -17,7 +17,7 @@ TWELVE_LEADS = (1, 2, 61, 62, 63, 64, 3, 4, 5, 6, 7, 8)
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 DTYPES = {
     ("SB", 8): "i1", ("UB", 8): "u1", ("SS", 16): "i2", ("US", 16): "u2",
-    ("SL", 32): "i4", ("UL", 32): "u4", ("SV", 64): "i8", ("MB", 8): "u1",
+    ("SL", 32): "i4", ("UL", 32): "u4", ("SV", 64): "i8", ("UV", 64): "u8", ("MB", 8): "u1",
 }  # fmt: skip
 
 
@@ -45,6 +45,7 @@ class Group:
     baseline: Sequence[str] | str = "0"
     units: str = "uV"
     padding: int | None = None
+    offset_ms: str | None = None
     tail: bytes = b""  # after the samples
     change_item: Callable[[Dataset], None] = field(default=lambda _: None)
 
@@ -64,6 +65,8 @@ def _group(group: Group, *, big: bool) -> Dataset:
     item.NumberOfWaveformChannels = channels
     item.NumberOfWaveformSamples = samples
     item.SamplingFrequency = group.rate
+    if group.offset_ms is not None:
+        item.MultiplexGroupTimeOffset = group.offset_ms
     if group.label:
         item.MultiplexGroupLabel = group.label
     item.WaveformBitsAllocated = group.bits
@@ -92,7 +95,6 @@ def _group(group: Group, *, big: bool) -> Dataset:
     raw = group.values.astype(order + dtype if group.bits > 8 else dtype).tobytes() + group.tail
     item.WaveformData = raw + b"\0" * (len(raw) % 2)
     item["WaveformData"].VR = "OB" if group.bits == 8 else "OW"
-    item.WaveformBitsStored = group.bits_stored or group.bits
     group.change_item(item)
     return item
 

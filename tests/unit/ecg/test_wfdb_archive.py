@@ -119,7 +119,7 @@ def test_other_types_are_converted_value_for_value(tmp_path, interpretation, bit
         assert np.array_equal(microvolts(group, payload), expected)
 
 
-@pytest.mark.parametrize(("interpretation", "bits"), [("SS", 16), ("US", 16), ("SL", 32)])
+@pytest.mark.parametrize(("interpretation", "bits"), [("SS", 16), ("US", 16)])
 def test_big_endian_is_swapped(tmp_path, interpretation, bits):
     values = np.abs(sines(700, 3)) + 1
     path = saved(tmp_path, ecg(Group(values, interpretation, bits), syntax=BIG))
@@ -180,14 +180,14 @@ def test_padding_that_is_zero_stays_signal(tmp_path):
     [
         (Group(np.array([[-(2**31)], [5]]), "SL", 32), "reserves"),
         (Group(np.array([[2**31], [5]]), "UL", 32), "32 bits"),
-        (Group(np.array([[1], [5]]), "SV", 64), "32 bits"),
-        (Group(sines(5, 1), sensitivity="2.5", baseline="1"), "EDF+"),
+        (Group(np.array([[2**31], [5]]), "SV", 64), "32 bits"),
+        (Group(sines(5, 1), sensitivity="2.5", baseline="1"), "baseline"),
         (Group(sines(5, 1), sensitivity=None), "no sensitivity"),
     ],
 )
 def test_what_wfdb_cannot_hold_exactly_is_held(tmp_path, group, words):
     path = saved(tmp_path, ecg(group))
-    with pytest.raises(CannotScale, match=words.replace("+", r"\+")):
+    with pytest.raises(CannotScale, match=words):
         written(path)
 
 
