@@ -13,16 +13,21 @@ import structlog
 from bridge.clock import Clock, SystemClock
 from bridge.console.pages import application
 from bridge.dispatch.answers import Answers
+from bridge.dispatch.at_once import AtOnce
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.deciding import Deciding
 from bridge.dispatch.delivering import Delivering
+from bridge.dispatch.last_read import LastRead
 from bridge.dispatch.policy import Reason
 from bridge.dispatch.reading import Reading
 from bridge.dispatch.telling import Telling
 from bridge.errors import CannotListen, SettingsError
 from bridge.mapping.in_force import rules_in_force
-from bridge.receive.dicom_intake import DicomIntake
-from bridge.receive.dicom_scp import DicomScp
+from bridge.receive.dicom.acceptor import DicomAcceptor
+from bridge.receive.dicom.commitment import Commitment
+from bridge.receive.dicom.intake import DicomIntake
+from bridge.receive.dicom.operations import Services
+from bridge.receive.dicom.worklist import Worklist
 from bridge.receive.intake import Hl7Intake
 from bridge.receive.mllp_server import MllpServer
 from bridge.receive.replies import Replies
@@ -83,6 +88,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     store = SqliteStore(settings.store.sqlite_path)
     store.open(loop)
     async with contextlib.AsyncExitStack() as stack:
+        last_read = LastRead(settings.store.sqlite_path.with_name("last-read"))
+        stack.callback(last_read.close)  # behind the store: what is entered last is noted as well
         stack.callback(store.close)
         swept = payloads.open()
         key = site_key(settings)
@@ -108,9 +115,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         telling = Telling(store, settings.hl7, clock)
         store.subscribe(_waker(reading, delivering, telling))
         up = Running(store)
-        store.on_fatal = lambda: loop.call_soon_threadsafe(up.failed.set)
-        await _start_work(stack, reading, delivering, telling, up)
-        await _open_doors(stack, settings, store, payloads, replies, clock, up)
+        store.on_fatal = payloads.on_fatal = lambda: loop.call_soon_threadsafe(up.failed.set)
+        commitment = Commitment(store, settings, clock) if settings.dicom.commitment.enabled else None
+        await _start_work(stack, reading, delivering, telling, commitment, up)
+        entrance = AtOnce(rules, settings, clock, answers, delivering, last_read)
+        await _open_doors(stack, settings, store, payloads, replies, clock, entrance, commitment, up)
         yield up
 
 
@@ -127,7 +136,12 @@ def _waker(reading: Reading, delivering: Delivering, telling: Telling) -> Callab
 
 
 async def _start_work(
-    stack: contextlib.AsyncExitStack, reading: Reading, delivering: Delivering, telling: Telling, up: Running
+    stack: contextlib.AsyncExitStack,
+    reading: Reading,
+    delivering: Delivering,
+    telling: Telling,
+    commitment: Commitment | None,
+    up: Running,
 ) -> None:
     """The loops behind the doors. One that ends by itself is a fault: the service stops, and a start recovers."""
 
@@ -143,6 +157,10 @@ async def _start_work(
     tell = asyncio.create_task(telling.run(), name="telling")
     tell.add_done_callback(ended)
     stack.push_async_callback(end, tell)
+    if commitment is not None:
+        commit = asyncio.create_task(commitment.run(), name="commitment")
+        commit.add_done_callback(ended)
+        stack.push_async_callback(end, commit)
     read = asyncio.create_task(reading.run(), name="reading")
     read.add_done_callback(ended)
     stack.push_async_callback(end, read)
@@ -159,16 +177,22 @@ async def _open_doors(
     payloads: Payloads,
     replies: Replies,
     clock: Clock,
+    entrance: AtOnce,
+    commitment: Commitment | None,
     up: Running,
 ) -> None:
     """The console first, the doors in last; closed in the other order, so that nothing comes in while we drain."""
     sock = open_socket(*host_port(settings.console.listen), setting="console.listen")
     console = await stack.enter_async_context(serving(application(store, payloads), sock))
-    dicom = DicomScp(DicomIntake(store, payloads, clock, settings.dicom), settings.dicom)
+    objects = DicomIntake(store, payloads, clock, settings.dicom)
+    wanted = settings.dicom.worklist.enabled
+    worklist = Worklist(store, settings, clock, site_key=site_key(settings)) if wanted else None
+    dicom = DicomAcceptor(Services(settings.dicom, objects, worklist, commitment), settings.dicom, store.on_fatal)
     up.addresses["dicom"] = dicom.start()
     stack.push_async_callback(asyncio.to_thread, dicom.stop)
     for name, listener in settings.hl7.all().items():
-        mllp = MllpServer(Hl7Intake(store, payloads, replies, clock, listener), listener, name=name, clock=clock)
+        intake = Hl7Intake(store, payloads, replies, clock, listener, entrance)
+        mllp = MllpServer(intake, listener, name=name, clock=clock)
         up.addresses[name] = await mllp.start()
         stack.push_async_callback(mllp.stop)
     up.addresses = {"hl7": up.addresses.pop("hl7"), **up.addresses, "console": console}

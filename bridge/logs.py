@@ -14,7 +14,8 @@ import structlog
 FIELDS = frozenset(
     {
         "event", "level", "timestamp", "message", "reason", "error", "listener", "known", "state", "swept", "in_doubt",
-        "resumed", "mid_frame", "part", "address", "number", "seconds", "outbound",
+        "resumed", "mid_frame", "part", "address", "number", "seconds", "outbound", "commitment", "failed",
+        "beyond", "withheld",
     }
 )  # fmt: skip
 """Every field that a log line may carry."""

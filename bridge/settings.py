@@ -86,6 +86,7 @@ class PatientSettings(Section):
 class RecordingSettings(Section):
     without_order: Literal["create", "hold"] = "create"
     order_wait: Annotated[float, Field(ge=0)] = 0.0
+    several_groups: Literal["each", "longest", "hold"] = "each"
 
 
 class MappingSettings(Section):

@@ -67,7 +67,9 @@ class Answers:
             elif verdict.task_ids:
                 self._tell_ids(tx, claimed, message, verdict, rules)
             return {}
-        said = inbox.answer_code_of(tx.conn, claimed.id)
+        said = tx.known.get(("said", claimed.id))  # known where the message was kept in this very transaction
+        if said is None:
+            said = inbox.answer_code_of(tx.conn, claimed.id)
         if said not in {"", verdict.code.value}:
             return {}
         if said and verdict.task_ids:

@@ -26,6 +26,9 @@ from bridge.store.line import Claimed
 from bridge.store.payloads import Payloads
 
 SECONDS = 10
+"""Of CPU: what a message may cost does not depend on what else the machine does."""
+PATIENCE = 60
+"""Seconds on the clock, for a trial that waits for something. A start on a busy machine needs some of them."""
 MEMORY = 1 << 30
 """Address space of the trial, bytes."""
 
@@ -55,7 +58,7 @@ async def survive(claimed: Sequence[Claimed], payloads: Payloads, settings: Sett
     )
     raw = b"".join(one.raw or b"" for one in claimed)
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             await process.communicate(json.dumps(document).encode() + b"\n" + raw)
     except (TimeoutError, BrokenPipeError, ConnectionResetError):
         return False

@@ -13,6 +13,7 @@ from bridge.dispatch.concluding import Told
 from bridge.dispatch.understand import UnderstoodOrder
 from bridge.domain.order import OVER, WITHDRAWN, Action, Asked, Standing
 from bridge.domain.patient import Identifier
+from bridge.domain.plan import Plan
 from bridge.domain.states import State
 from bridge.domain.task import NumberKind
 from bridge.domain.verdict import Condition, OrderReply, Problem
@@ -134,6 +135,7 @@ class Booking:
     ) -> book.BookedOrder | None:
         if order.own_number is None:
             raise ValueError("an order without a number cannot be booked")
+        now = self._clock.now()
         return book.book_order(
             tx,
             message_id=message_id,
@@ -146,6 +148,8 @@ class Booking:
             standing=standing,
             sent_at=sent_at,
             visit=order.visit,
+            plan=order.plan.said_by(message_id),
+            due_at=max(now, order.plan.scheduled_at or now),
         )
 
     def _tombstone(
@@ -167,6 +171,7 @@ class Booking:
                 order.digest,
                 patient_id=order.patient,
                 sent_at=sent_at,
+                plan=order.plan.said_by(message_id),
             )
             return None
         if not same:
@@ -245,6 +250,9 @@ class Booking:
         ids = tuple(i for row in made for i in tasks.ids(row))
         older = sent_at is not None and found.sent_at is not None and sent_at.timestamp() * 1000 < found.sent_at
         unchanged = order.digest == (found.changed_digest or found.digest)
+        if not older:  # another time or ward is no change of what is ordered, and counts all the same
+            due_at = None if wanted.status in OVER else self._clock.now()
+            book.plan_anew(tx, found.id, order.plan.said_by(message_id), due_at=due_at)
         if unchanged and not older and anomalies.is_listed(tx.conn, (r.message_id for r in made), "changed_after_task"):
             return self._too_late(wanted, ids)
         if unchanged or older:
@@ -303,6 +311,7 @@ class Booking:
         if found.standing in WITHDRAWN:
             return self._unable(wanted, "the order is cancelled")
         book.stand(tx, found.id, Standing.ACTIVE)
+        book.plan_anew(tx, found.id, Plan(), due_at=self._clock.now())
         self._wake(tx, found)
         return Told(OrderReply(wanted.done), State.DONE, reason="order_released")
 

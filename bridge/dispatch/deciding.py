@@ -4,6 +4,7 @@ Nothing here waits or talks to the network: every function is a piece of a store
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from bridge.domain.states import State
 from bridge.domain.task import Mapped
 from bridge.domain.verdict import OrderReply
 from bridge.mapping.compose import compose_draft, compose_recording
-from bridge.mapping.matching import Held, Matched, OrderFacts, RecordingFacts, compare, match
+from bridge.mapping.matching import Held, HoldReason, Matched, NoOrder, OrderFacts, RecordingFacts, compare, match
 from bridge.mapping.patients import demographics
 from bridge.settings import Settings
 from bridge.store import book, line, patients, tasks
@@ -54,12 +55,20 @@ class WaitForRelease:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeated:
+    """The group is the same as an earlier one of its object, which has its task row already: nothing is sent."""
+
+    position: int  # of the earlier one
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
     """A recording may be sent, alone or with the order that it belongs to."""
 
     order: book.BookedOrder | None
     patient: Demographics | None
     identifier: Identifier
+    renamed: bool = False  # since the order: the patient record, which agrees with the recording, speaks before it
 
 
 class Deciding:
@@ -127,7 +136,14 @@ class Deciding:
             book.take_over(tx, booked, message_id, order.position)
             return booked.mapped
         book.replace_order(
-            tx, booked.id, message_id, order.position, order.mapped, order.digest, patient_id=order.patient
+            tx,
+            booked.id,
+            message_id,
+            order.position,
+            order.mapped,
+            order.digest,
+            patient_id=order.patient,
+            plan=order.plan.said_by(message_id),
         )
         return order.mapped
 
@@ -216,16 +232,16 @@ class Deciding:
         made: list[int] = []
         facts = OrderFacts(0, mapped.numbers, self.canonical(tx, order.patient), demographics(mapped))
         for message_id in recordings_with(tx, (n.value for n in mapped.numbers)):
-            found = tasks.recording_task(tx.conn, message_id)
-            if found is None or State(found[0].state) is not State.CREATED:
-                continue
-            if found[0].order_id is None:
-                recording = book.mapped_from_json(json.loads(found[1])["recording"])
-                if isinstance(match(self._facts(tx, recording), [facts], site_authority=self._authority), Matched):
-                    tasks.belong(tx, found[0].id, booked.id)
-                    made.extend(tasks.ids(found[0]))
-            elif found[0].order_id == booked.id:
-                made.extend(tasks.ids(found[0]))
+            for row in tasks.recording_tasks(tx.conn, message_id):
+                if State(row.state) is not State.CREATED:
+                    continue
+                if row.order_id is None:
+                    recording = book.mapped_from_json(json.loads(row.understood)["recording"])
+                    if isinstance(match(self._facts(tx, recording), [facts], site_authority=self._authority), Matched):
+                        tasks.belong(tx, row.id, booked.id)
+                        made.extend(tasks.ids(row))
+                elif row.order_id == booked.id:
+                    made.extend(tasks.ids(row))
         return tuple(made)
 
     # --- recordings -----------------------------------------------------------------------------------------
@@ -240,8 +256,7 @@ class Deciding:
         facts = self._facts(tx, recording)
         found = book.orders_with(tx.conn, (n.value for n in recording.numbers))
         booked = {o.id: o for o in found if o.standing not in WITHDRAWN}
-        candidates = [self._order_facts(tx, o) for o in booked.values()]
-        outcome = match(facts, candidates, site_authority=self._authority)
+        outcome, renamed = self._matched(tx, facts, list(booked.values()))
         if isinstance(outcome, Held):
             detail = {
                 "orders": list(outcome.order_ids),
@@ -257,7 +272,7 @@ class Deciding:
                 return reused
             if order.standing is Standing.ON_HOLD:
                 return WaitForRelease()
-            return Attach(order, record, facts.identifier)
+            return Attach(order, record, facts.identifier, renamed)
         until = claimed.received_at + round(self._settings.recordings.order_wait * 1000)
         if until > round(self._clock.now().timestamp() * 1000):
             return WaitForOrder(until)
@@ -273,9 +288,22 @@ class Deciding:
         return Attach(None, record, facts.identifier)
 
     def recording(
-        self, tx: Transaction, claimed: line.Claimed, recording: Mapped, upload_id: str, content: str
-    ) -> Post | Hold | WaitForOrder | WaitForRelease:
-        """The recording's task, serialised now: patient and order count as they stand in this transaction."""
+        self,
+        tx: Transaction,
+        claimed: line.Claimed,
+        recording: Mapped,
+        upload_id: str,
+        content: str,
+        *,
+        position: int = 0,
+        twins: Collection[int] = (),
+    ) -> Post | Hold | WaitForOrder | WaitForRelease | Repeated:
+        """The task of one group, serialised now: patient and order count as they stand in this transaction.
+
+        `content` is the hash of its samples. `twins` are the positions of groups that say the same of themselves:
+        with the same samples too they are one group that stands twice. Without, such samples (a flat line, a
+        simulator's loop) were recorded again, and have a task and a key of their own.
+        """
         decided = self.attach(tx, claimed, recording)
         if not isinstance(decided, Attach):
             return decided
@@ -283,6 +311,11 @@ class Deciding:
         draft = book.draft_of(tx.conn, order.id) if order else None
         draft_ids = tasks.ids(draft) if draft is not None else ()
         key = self._key("recording", claimed.sop_instance_uid, content)
+        same = [r.position for r in tasks.of_message(tx.conn, claimed.id) if r.key == key and r.position != position]
+        if same and same[0] in twins:
+            return Repeated(same[0])
+        if same:
+            key = self._key("recording", claimed.sop_instance_uid, content, str(position))
         earlier = tasks.last_generation(tx.conn, key)
         if earlier is not None and earlier.message_id != claimed.id:
             return Hold("same_recording", {"message": earlier.message_id})
@@ -295,11 +328,12 @@ class Deciding:
             upload_id=upload_id,
             auto_complete=self._settings.cardio.auto_complete,
             merged=_merged(_identifier(order.mapped if order else recording), decided.identifier),
+            renamed=decided.renamed,
         )
         row = tasks.intend(
             tx,
             message_id=claimed.id,
-            position=0,
+            position=position,
             order_id=order.id if order else None,
             purpose="recording",
             key=key,
@@ -310,16 +344,36 @@ class Deciding:
         )
         return Post(row, request.body())
 
+    def _matched(
+        self, tx: Transaction, facts: RecordingFacts, orders: list[book.BookedOrder]
+    ) -> tuple[Matched | Held | NoOrder, bool]:
+        """What the match says; and whether it rests on what the patient is called since the order."""
+        candidates = [self._order_facts(tx, o) for o in orders]
+        outcome = match(facts, candidates, site_authority=self._authority)
+        if isinstance(outcome, Held) and outcome.reason is HoldReason.CONTRADICTION:
+            since = [self._order_facts(tx, o, as_known=True) for o in orders]
+            again = match(facts, since, site_authority=self._authority) if since != candidates else outcome
+            if isinstance(again, Matched):
+                return again, True
+        return outcome, False
+
     def _facts(self, tx: Transaction, recording: Mapped) -> RecordingFacts:
         """What the match looks at."""
         identifier = self.canonical(tx, _identifier(recording))
         return RecordingFacts(recording.numbers, identifier, demographics(recording))
 
-    def _order_facts(self, tx: Transaction, order: book.BookedOrder) -> OrderFacts:
+    def _order_facts(self, tx: Transaction, order: book.BookedOrder, *, as_known: bool = False) -> OrderFacts:
+        """What the match looks at: the order's own words. `as_known`: the patient record's, where it is the newer one.
+
+        A patient may be renamed between order and recording (a newborn, a marriage), and the cart is told the new name.
+        """
         identifier = self.canonical(tx, order.patient)
         said = demographics(order.mapped)
-        record = patients.find_patient(tx.conn, identifier, site_authority=self._authority)
-        return OrderFacts(order.id, order.mapped.numbers, identifier, said.over(record) if record else said)
+        record = patients.record_of(tx.conn, identifier, site_authority=self._authority)
+        known = said.over(record.known) if record else said
+        if as_known and record and record.message_id > order.message_id:
+            known = record.known.over(said)
+        return OrderFacts(order.id, order.mapped.numbers, identifier, known)
 
 
 def _identifier(mapped: Mapped) -> Identifier:

@@ -13,8 +13,9 @@ from bridge.clock import Clock
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.concluding import Told, concluded, refusal
-from bridge.dispatch.deciding import Attach, Deciding, Post, orders_of
+from bridge.dispatch.deciding import Deciding, Post, orders_of
 from bridge.dispatch.entering import Entered
+from bridge.dispatch.grouping import Due, Grouping
 from bridge.dispatch.health import Health
 from bridge.dispatch.in_hand import InHand, Moves, Taken
 from bridge.dispatch.policy import (
@@ -33,12 +34,12 @@ from bridge.dispatch.policy import (
 from bridge.dispatch.understand import doubts_from_json
 from bridge.dispatch.uploading import Uploaded, Uploading
 from bridge.domain.outcome import NotSent
-from bridge.domain.recording import Recording
 from bridge.domain.states import MOVES, State
 from bridge.domain.task import Mapped
 from bridge.domain.verdict import OrderReply
 from bridge.errors import BadInput, CannotScale, CommitUnknown, StoreError
 from bridge.formats.dicom.reader import read_object
+from bridge.formats.ecg.proof import Form
 from bridge.formats.hl7.reader import Message
 from bridge.settings import Settings
 from bridge.store import book, destinations, line, tasks
@@ -49,6 +50,7 @@ log = structlog.get_logger()
 
 UPLOADS = 4
 """Tries of a recording whose upload sessions all turn out to be unusable, before a person looks."""
+CANNOT_CONVERT = "cannot_convert"
 
 
 class Delivering:
@@ -72,7 +74,9 @@ class Delivering:
         self._clock = clock
         self._answers = answers
         self._moves = Moves(store, clock, answers)
-        self._uploading = Uploading(client, payloads, settings.cardio.chunk_size)
+        form = Form(settings.cardio.upload_format)
+        self._grouping = Grouping(deciding, self._moves, answers, clock)
+        self._uploading = Uploading(client, payloads, settings.cardio.chunk_size, form)
         self._owner = secrets.token_hex(6)
         self._active: set[asyncio.Task[None]] = set()
         self._reserved = 0
@@ -185,8 +189,8 @@ class Delivering:
             else:
                 await self._recording(work)
         except (CannotScale, BadInput) as problem:
-            log.warning("message.held", message=claimed.id, reason="cannot_convert", error=type(problem).__name__)
-            await self._moves.hold(work, "cannot_convert", {"why": str(problem)})
+            log.warning("message.held", message=claimed.id, reason=CANNOT_CONVERT, error=type(problem).__name__)
+            await self._moves.hold(work, CANNOT_CONVERT, {"why": _why(problem)})
         except StoreError as problem:
             log.error("message.interrupted", message=claimed.id, error=type(problem).__name__)
             await self._moves.insist(work, lambda tx: line.release(tx, claimed.id, at=self._clock.now()))
@@ -205,7 +209,8 @@ class Delivering:
             work.doubts = doubts_from_json(document)
             step = await self._moves.write(work, lambda tx: self._advance(tx, work))
         while step is not None:
-            step = await self._post(work, step)
+            following = await self._post(work, step)
+            step = following if isinstance(following, Post) else None
 
     def _advance(self, tx: Transaction, work: InHand) -> Post | None:
         """The next intention of the message. None: nothing is to be sent now, and the message stands as it should."""
@@ -239,8 +244,11 @@ class Delivering:
 
     # --- the POST -------------------------------------------------------------------------------------------
 
-    async def _post(self, work: InHand, post: Post) -> Post | None:
-        """Send an intention, write what it came to, and the next intention of its message with it."""
+    async def _post(self, work: InHand, post: Post, whole: Mapped | None = None) -> Post | Due | None:
+        """Send an intention, write what it came to, and with it what is next of its message.
+
+        `whole` is what was mapped of a recording; None: the message is one of orders.
+        """
         outcome = await self._client.create_tasks(post.body)
         decision = decide(
             Step.CREATE,
@@ -252,16 +260,14 @@ class Delivering:
         await self._note_health(decision)
         sent = not isinstance(outcome, NotSent)
 
-        def settle(tx: Transaction) -> Post | None:
+        def settle(tx: Transaction) -> Post | Due | None:
             told = self._settle_post(tx, work, post, decision, work.control, sent=sent)
             if told is None:
                 return None
+            if whole is not None:
+                return self._grouping.posted(tx, work, post, told, whole)
             work.told.append(told)
-            if work.claimed.kind == "hl7":
-                return self._advance(tx, work)
-            self._moves.move(tx, work, told.state, reason=told.reason)
-            self._answers.follow(tx, work.claimed, post.task_row, told)
-            return None
+            return self._advance(tx, work)
 
         try:
             return await self._moves.insist(work, settle)
@@ -319,67 +325,54 @@ class Delivering:
     # --- recordings -----------------------------------------------------------------------------------------
 
     async def _recording(self, work: InHand) -> None:
-        """Match first, so that nothing is uploaded in vain; match again when the intention is written."""
+        """Its groups, one after the other: each is matched, uploaded and sent before the next one begins."""
         claimed = work.claimed
-        mapped = book.mapped_from_json(json.loads(claimed.understood or "{}")["recording"])
-        begun = await self._moves.write(work, lambda tx: self._begin(tx, work, mapped))
-        if isinstance(begun, Post):
-            await self._post(work, begun)
-            return
-        if begun is None:
-            return
+        whole = book.mapped_from_json(json.loads(claimed.understood or "{}")["recording"])
         found = await asyncio.to_thread(read_object, self._payloads.path(claimed.payload or ""))
-        uploaded = await self._upload(work, found.recording)
-        if uploaded is None:
-            return
-        step = await self._moves.write(work, lambda tx: self._intend_recording(tx, work, mapped, uploaded))
-        if step is not None:
-            await self._post(work, step)
+        work.recording = found.recording
+        work.selection = found.recording.selected(self._settings.recordings.several_groups)
+        step = await self._moves.write(work, lambda tx: self._grouping.next(tx, work, whole))
+        while step is not None:
+            step = await (self._post(work, step, whole) if isinstance(step, Post) else self._upload(work, step, whole))
 
-    def _begin(self, tx: Transaction, work: InHand, mapped: Mapped) -> Post | Attach | None:
-        """Whether there is something to upload. None: held, or put back to wait for the order."""
-        rows = tasks.of_message(tx.conn, work.claimed.id)
-        if rows and rows[-1].sent:  # its bytes may have been sent: these bytes or none
-            body = tasks.intend_again(tx, rows[-1].id, at=self._clock.now())
-            self._moves.move(tx, work, State.INTENT)
-            return Post(rows[-1].id, body)
-        decided = self._deciding.attach(tx, work.claimed, mapped)
-        if not isinstance(decided, Attach):
-            self._moves.set_aside(tx, work, decided)
-            return None
-        self._moves.move(tx, work, State.UPLOADING)
-        return decided
-
-    async def _upload(self, work: InHand, recording: Recording) -> Uploaded | None:
-        """The upload, whole; None where it failed and the message waits, or is refused."""
+    async def _upload(self, work: InHand, due: Due, whole: Mapped) -> Post | Due | None:
+        """Upload a group; its intention. Where that failed the message waits, or goes on with the next group."""
         path = self._payloads.path(work.claimed.payload or "")
         jitter = self._random.random()
-        result = await self._uploading.upload(recording, path, attempt=work.claimed.attempts, jitter=jitter)
+        try:
+            result = await self._uploading.upload(due.group, path, attempt=work.claimed.attempts, jitter=jitter)
+        except CannotScale as problem:
+            if len(work.selection.groups) == 1:
+                raise
+            held = Told(OrderReply("UA"), State.HELD, reason=CANNOT_CONVERT)
+            detail = {"group": due.group.number, "why": _why(problem)}
+            return await self._moves.write(
+                work, lambda tx: self._grouping.go_on(tx, work, held, whole, reason=CANNOT_CONVERT, detail=detail)
+            )
         if isinstance(result, Uploaded):
-            return result
+            uploaded = result
+            return await self._moves.write(work, lambda tx: self._grouping.intend(tx, work, due, uploaded, whole))
         decision, outcome_step = result
         await self._note_health(decision)
 
-        def settle(tx: Transaction) -> None:
+        def settle(tx: Transaction) -> Post | Due | None:
             if isinstance(decision, Reject):
+                refused = Told(OrderReply("UA"), State.REJECTED, reason=decision.reason)
                 detail = {"step": outcome_step.value, "api": decision.api_text, "status": decision.status}
-                self._moves.move(tx, work, State.REJECTED, reason=decision.reason, detail=detail)
-            elif isinstance(decision, NewUpload) and work.claimed.attempts >= UPLOADS:
+                return self._grouping.go_on(tx, work, refused, whole, reason=decision.reason, detail=detail)
+            if isinstance(decision, NewUpload) and work.claimed.attempts >= UPLOADS:
                 self._moves.move(tx, work, State.HELD, reason="upload_failed", detail={"step": outcome_step.value})
             else:
                 reason, after = _waiting(decision, backoff(work.claimed.attempts, jitter))
                 self._moves.put_back(tx, work, reason, after)
-
-        await self._moves.write(work, settle)
-        return None
-
-    def _intend_recording(self, tx: Transaction, work: InHand, mapped: Mapped, uploaded: Uploaded) -> Post | None:
-        step = self._deciding.recording(tx, work.claimed, mapped, uploaded.upload_id, uploaded.samples_sha256)
-        if not isinstance(step, Post):
-            self._moves.set_aside(tx, work, step)
             return None
-        self._moves.move(tx, work, State.INTENT, detail={"proof": uploaded.proof})
-        return step
+
+        return await self._moves.write(work, settle)
+
+
+def _why(problem: CannotScale | BadInput) -> str:
+    """What a person is told: where it is, and what is wrong with it."""
+    return f"{problem.where}: {problem}" if problem.where else str(problem)
 
 
 def _waiting(decision: Decision, otherwise: float = 5.0) -> tuple[str, float]:

@@ -29,6 +29,7 @@ class Entered:
     understood: Understood
     told: tuple[Told | None, ...]
     order_key: str | None
+    answer: tuple[bytes, str] | None = None  # and its MSA-1, where it is known already
 
 
 class Entering:
@@ -72,7 +73,8 @@ class Entering:
         )
         if not moved:
             raise StoreConflict(f"message {claimed.id} was entered before")
-        return Entered(understood, told, columns.get("order_key"))
+        answer = (columns["answer"], columns["answer_code"]) if "answer" in columns else None
+        return Entered(understood, told, columns.get("order_key"), answer)
 
     def _admission(
         self, tx: Transaction, message_id: int, understood: Understood, rules: ListenerSettings

@@ -10,6 +10,7 @@ from bridge.dispatch.answers import Answers
 from bridge.dispatch.concluding import Told
 from bridge.dispatch.deciding import Hold, Post, WaitForOrder, WaitForRelease
 from bridge.dispatch.understand import UnderstoodOrder
+from bridge.domain.recording import Recording, Selection
 from bridge.domain.states import State
 from bridge.domain.verdict import Problem
 from bridge.errors import StoreConflict, StoreError
@@ -26,12 +27,14 @@ UNTIL_TOLD = 10 * 365 * 86400.0
 
 @dataclass(slots=True)
 class InHand:
-    """One message in hand, the state that it is in right now, and how far its orders have come."""
+    """One message in hand, the state that it is in right now, and how far its orders, or its groups, have come."""
 
     claimed: line.Claimed
     state: State
     orders: list[tuple[UnderstoodOrder, Told | None]] = field(default_factory=list)
-    position: int = 0  # of the next order
+    recording: Recording | None = None
+    selection: Selection = field(default_factory=lambda: Selection(()))  # its groups: a task each
+    position: int = 0  # of the next order, or the next group
     control: str = "OK"  # ORC-1 of the order that is being sent, when it is done
     told: list[Told] = field(default_factory=list)
     doubts: tuple[Problem, ...] = ()
@@ -46,11 +49,10 @@ class Taken:
     step: Post | None
 
 
-class Moves:
-    """What can become of a message in hand."""
+class Steps:
+    """What can become of a message in hand, each within a transaction."""
 
-    def __init__(self, store: Store, clock: Clock, answers: Answers) -> None:
-        self._store = store
+    def __init__(self, clock: Clock, answers: Answers) -> None:
         self._clock = clock
         self._answers = answers
 
@@ -59,6 +61,29 @@ class Moves:
         if not inbox.move(tx, work.claimed.id, work.state, after, at=self._clock.now(), **columns):
             raise StoreConflict(f"message {work.claimed.id} is not in {work.state} any more")
         work.state = after
+
+    def put_back(self, tx: Transaction, work: InHand, reason: str, seconds: float) -> None:
+        due = round((self._clock.now().timestamp() + seconds) * 1000)
+        self.move(tx, work, State.RETRY, reason=reason, next_at=due, owner=None)
+
+    def set_aside(self, tx: Transaction, work: InHand, decided: Hold | WaitForOrder | WaitForRelease | Post) -> None:
+        """A person must look, or it waits for what is to come."""
+        if isinstance(decided, Hold):
+            columns = self._answers.held(tx, work.claimed)
+            self.move(tx, work, State.HELD, reason=decided.reason, detail=decided.detail, **columns)
+        elif isinstance(decided, WaitForOrder):
+            seconds = decided.until / 1000 - self._clock.now().timestamp()
+            self.put_back(tx, work, line.AWAITING_ORDER, max(seconds, 0.0))
+        elif isinstance(decided, WaitForRelease):
+            self.put_back(tx, work, line.ON_HOLD, UNTIL_TOLD)
+
+
+class Moves(Steps):
+    """Steps that are written: kept together, or as if they had not been."""
+
+    def __init__(self, store: Store, clock: Clock, answers: Answers) -> None:
+        super().__init__(clock, answers)
+        self._store = store
 
     async def write(self, work: InHand, write: Writing[T]) -> T:
         """Write, or leave the work in hand as it was: what is rolled back has not happened."""
@@ -78,21 +103,6 @@ class Moves:
             except StoreError as problem:
                 log.error("message.not_settled", error=type(problem).__name__)
                 await self._clock.sleep(1.0)
-
-    def put_back(self, tx: Transaction, work: InHand, reason: str, seconds: float) -> None:
-        due = round((self._clock.now().timestamp() + seconds) * 1000)
-        self.move(tx, work, State.RETRY, reason=reason, next_at=due, owner=None)
-
-    def set_aside(self, tx: Transaction, work: InHand, decided: Hold | WaitForOrder | WaitForRelease | Post) -> None:
-        """A person must look, or it waits for what is to come."""
-        if isinstance(decided, Hold):
-            columns = self._answers.held(tx, work.claimed)
-            self.move(tx, work, State.HELD, reason=decided.reason, detail=decided.detail, **columns)
-        elif isinstance(decided, WaitForOrder):
-            seconds = decided.until / 1000 - self._clock.now().timestamp()
-            self.put_back(tx, work, line.AWAITING_ORDER, max(seconds, 0.0))
-        elif isinstance(decided, WaitForRelease):
-            self.put_back(tx, work, line.ON_HOLD, UNTIL_TOLD)
 
     async def hold(self, work: InHand, reason: str, detail: dict[str, Any]) -> None:
         """A person must look; what was sent already stays as it is."""

@@ -93,7 +93,11 @@ class Reading:
             if self._hand and not self._behind:  # what is older and in the store goes first
                 taken = [self._hand.popleft() for _ in range(min(BATCH, len(self._hand)))]
                 # What was found in the store is here a second time where its notice came late.
-                fresh = [_claimed(number, at_hand) for number, at_hand in taken if number > self._last]
+                fresh = [
+                    line.claimed_anew(number, at_hand.arrival, at_hand.answer, at_hand.answer_code)
+                    for number, at_hand in taken
+                    if number > self._last
+                ]
                 messages = {number: at_hand.message for number, at_hand in taken}
                 await self._take_in(fresh, messages)
             elif self._behind:
@@ -197,7 +201,7 @@ class Reading:
             return _Read(claimed, understand_recording(found, claimed.sender, rules, self._settings))
         except BadInput as problem:
             log.info("message.unreadable", message=claimed.id)
-            return _Read(claimed, _unreadable(problem))
+            return _Read(claimed, _unreadable(problem) if claimed.kind == "hl7" else _unreadable_object(problem))
         except (BridgeError, OSError) as problem:
             log.error("message.held", message=claimed.id, error=type(problem).__name__)
             return _Read(claimed, Understood(State.HELD, reason="unreadable"))
@@ -206,31 +210,14 @@ class Reading:
             return _Read(claimed, Understood(State.HELD, reason="poison"))
 
 
-def _claimed(message_id: int, at_hand: inbox.AtHand) -> line.Claimed:
-    arrival = at_hand.arrival
-    return line.Claimed(
-        id=message_id,
-        kind=arrival.kind,
-        state=State.RECEIVED,
-        attempts=0,
-        raw=arrival.raw,
-        payload=arrival.payload,
-        understood=None,
-        received_at=round(arrival.received_at.timestamp() * 1000),
-        listener=arrival.listener,
-        sender=arrival.sender,
-        peer=arrival.peer,
-        answer=at_hand.answer,
-        answer_code=at_hand.answer_code,
-        sop_instance_uid=arrival.sop_instance_uid,
-        order_key=None,
-        reason="",
-    )
-
-
 def _unreadable(problem: BadInput) -> Understood:
     condition = Condition(problem.code) if problem.code in list(Condition) else Condition.SEGMENT_SEQUENCE
     told = Problem(condition, str(problem), problem.where)
     return Understood(
         State.REJECTED, reason=condition.name.lower(), verdict=Verdict(AckCode.AE, str(problem), (), (told,))
     )
+
+
+def _unreadable_object(problem: BadInput) -> Understood:
+    """It was whole when it was answered 0000, so it is ours, and a person must look at what it says of its samples."""
+    return Understood(State.HELD, reason="unreadable", warnings=(f"{problem.where}: {problem}",))

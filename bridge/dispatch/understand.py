@@ -6,7 +6,7 @@ The result says what goes into the books, what the sender is told, and whether a
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,14 +14,18 @@ from bridge.domain.admission import EVENTS, Admission
 from bridge.domain.found import OnConnection, Source
 from bridge.domain.order import Action, Asked, asked
 from bridge.domain.patient import Demographics, Identifier, Merge, PatientUpdate
+from bridge.domain.plan import Plan, fits, short_number
+from bridge.domain.recording import Selection
 from bridge.domain.states import State
 from bridge.domain.task import Mapped, NumberKind, OrderNumber
 from bridge.domain.verdict import AckCode, Condition, Problem, Verdict
-from bridge.formats.dicom.reader import EcgObject
+from bridge.errors import CannotScale
+from bridge.formats.dicom.reader import EcgObject, require_scalable
 from bridge.formats.hl7.reader import Message
 from bridge.mapping.merges import merges_of
 from bridge.mapping.orders import map_order
 from bridge.mapping.patients import UNKNOWN_CODE, demographics, patient_update
+from bridge.mapping.plans import plan_of
 from bridge.mapping.recordings import map_recording
 from bridge.mapping.rules import Rules
 from bridge.mapping.times import moment_of, odd
@@ -49,6 +53,7 @@ class UnderstoodOrder:
     refusal: Problem | None = None
     passed_over: str = ""
     visit: str = ""
+    plan: Plan = field(default_factory=Plan)  # where there is a worklist
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ def understand_message(
     doubts = [] if message.header.version in VERSIONS else [_unknown_version(message)]
     if message.header.type == "ADT":
         return _admission(message, sender, rules, settings, now, sent_at, doubts)
-    return _orders(message, sender, rules, now, listener, zone, sent_at, doubts)
+    planner = rules if settings.dicom.worklist.enabled else None
+    return _orders(message, sender, rules, now, listener, zone, sent_at, doubts, planner)
 
 
 def _unknown_version(message: Message) -> Problem:
@@ -162,6 +168,7 @@ def _orders(
     zone: str,
     sent_at: datetime | None,
     doubts: list[Problem],
+    planner: Rules | None,
 ) -> Understood:
     views = message.orders()
     if not views:
@@ -176,7 +183,16 @@ def _orders(
         if view.orc is None:
             warnings.append(f"order {position} has no ORC: taken as NW")
         own = f"{sender}|{message.header.control_id}"
-        orders.append(_order(source, position, mapped, listener, has_orc=view.orc is not None, message_number=own))
+        order = _order(source, position, mapped, listener, has_orc=view.orc is not None, message_number=own)
+        short = short_number(order.own_number, mapped.numbers) if order.own_number is not None else None
+        if short is not None:
+            warnings.append(f"order {position} has no number that a cart can carry: {short.value} stands for it there")
+            order = replace(order, mapped=replace(mapped, numbers=(*mapped.numbers, short)))
+        if planner is not None:
+            order = replace(order, plan=plan_of(source, planner, time_zone=zone))
+            if short is None and any(n.kind is NumberKind.ACCESSION and not fits(n) for n in mapped.numbers):
+                warnings.append(f"order {position} has an accession number that no cart can carry: another is told")
+        orders.append(order)
     doubts += _doubts(warnings)
     first = orders[0]
     patient = first.patient if first.patient.value else None
@@ -277,8 +293,9 @@ def _refused(problem: Problem, orders: tuple[UnderstoodOrder, ...] = (), sent_at
 
 
 def understand_recording(found: EcgObject, calling_ae: str, rules: Rules, settings: Settings) -> Understood:
-    """An ECG object that was checked when it came in."""
+    """An ECG object that was checked when it came in. The start is that of its longest group (`mapping.of_group`)."""
     rhythm = found.recording.rhythm()
+    selection = found.recording.selected(settings.recordings.several_groups)
     mapped = map_recording(
         OnConnection(found.source, {"@calling_ae_title": calling_ae}),
         rules,
@@ -287,10 +304,36 @@ def understand_recording(found: EcgObject, calling_ae: str, rules: Rules, settin
         duration_s=float(rhythm.samples / rhythm.rate),
     )
     patient = Identifier(str(mapped.fields.get("patient_id", "")), mapped.patient_authority)
-    warnings = (*found.recording.warnings, *mapped.warnings)
+    warnings = (*found.recording.warnings, *mapped.warnings, *_about(selection))
     if not patient.value:
         return Understood(State.HELD, reason="no_patient_id", recording=mapped, warnings=warnings)
-    return Understood(State.READY, recording=mapped, patient=patient, known=demographics(mapped), warnings=warnings)
+    state, reason = State.READY, ""
+    if selection.held:
+        state, reason = State.HELD, selection.held
+    try:
+        for group in selection.groups:
+            require_scalable(group)
+    except CannotScale as problem:
+        state, reason, warnings = State.HELD, "cannot_scale", (*warnings, f"{problem.where}: {problem}")
+    known = demographics(mapped)
+    return Understood(state, reason=reason, recording=mapped, patient=patient, known=known, warnings=warnings)
+
+
+_HELD_GROUPS = {
+    "groups_differ": "its original groups have unlike leads, or leads without a name: they may be parts of one "
+    "recording, which no upload holds together",
+    "several_groups": "it has several original groups, or some that do not say whether they are",
+}
+
+
+def _about(selection: Selection) -> list[str]:
+    """What the site's `recordings.several_groups` leaves out, or holds."""
+    if selection.held:
+        return [f"WaveformSequence: {_HELD_GROUPS[selection.held]}"]
+    if not selection.left_out:
+        return []
+    numbers = ", ".join(map(str, selection.left_out))
+    return [f"WaveformSequence[{selection.groups[0].number}] is uploaded alone, the longest; left out: {numbers}"]
 
 
 def order_to_json(order: UnderstoodOrder, mapped: dict[str, Any]) -> dict[str, Any]:
@@ -304,6 +347,7 @@ def order_to_json(order: UnderstoodOrder, mapped: dict[str, Any]) -> dict[str, A
         "own_number": [own.value, own.kind.value, own.authority] if own else None,
         "asked": [wanted.control, wanted.status] if wanted else None,
         "visit": order.visit,
+        "plan": order.plan.as_json(),
         "refusal": [order.refusal.condition.value, order.refusal.text, order.refusal.where] if order.refusal else None,
         "passed_over": order.passed_over,
     }
@@ -322,6 +366,7 @@ def order_from_json(document: dict[str, Any], mapped: Mapped) -> UnderstoodOrder
         refusal=Problem(Condition(refusal[0]), refusal[1], refusal[2]) if refusal else None,
         passed_over=document["passed_over"],
         visit=document.get("visit", ""),
+        plan=Plan.from_json(document.get("plan") or {}),
     )
 
 

@@ -11,11 +11,11 @@ from typing import IO, Any, BinaryIO, cast
 
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.policy import Decision, NewUpload, Proceed, Reason, Retry, Step, decide
-from bridge.domain.recording import Recording
+from bridge.domain.recording import MultiplexGroup
 from bridge.domain.task import UINT32_MAX
 from bridge.errors import CannotScale
-from bridge.formats.dicom.reader import require_scalable
-from bridge.formats.ecg.wfdb import Proof, write_archive
+from bridge.formats.ecg.proof import Form, Proof
+from bridge.formats.ecg.upload import write_upload
 from bridge.store.payloads import Payloads
 
 IN_MEMORY = 8 << 20
@@ -35,22 +35,22 @@ class Uploaded:
 class Uploading:
     """Sends recordings. A session that turns out to be unusable is opened anew, from offset 0 (F21, F22)."""
 
-    def __init__(self, client: CardioClient, payloads: Payloads, chunk_size: int) -> None:
+    def __init__(self, client: CardioClient, payloads: Payloads, chunk_size: int, preferred: Form) -> None:
         self._client = client
         self._payloads = payloads
         self._chunk_size = chunk_size
+        self._preferred = preferred
 
     async def upload(
-        self, recording: Recording, path: Path, *, attempt: int, jitter: float
+        self, group: MultiplexGroup, path: Path, *, attempt: int, jitter: float
     ) -> Uploaded | tuple[Decision, Step]:
-        """The upload's id, or what the policy makes of the call that failed."""
-        group = recording.rhythm()
-        require_scalable(group)
+        """The group's upload by its id, or what the policy makes of the call that failed. `path` is the payload."""
         with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(self._payloads.spool)) as out:
 
             def write() -> Proof:
+                record = f"r{path.stem[:12]}"
                 with path.open("rb") as payload:
-                    return write_archive(group, payload, cast("BinaryIO", out), record=f"r{path.stem[:12]}")
+                    return write_upload(group, payload, cast("BinaryIO", out), record=record, preferred=self._preferred)
 
             proof = await asyncio.to_thread(write)
             if proof.total_size > UINT32_MAX:
@@ -87,4 +87,4 @@ class Uploading:
 
 def _told(proof: Proof) -> dict[str, Any]:
     """The proof as the message's history keeps it."""
-    return {**asdict(proof), "rate": str(proof.rate)}
+    return {**asdict(proof), "rate": str(proof.rate), "deviation": f"{proof.deviation:f}"}

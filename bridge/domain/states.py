@@ -39,8 +39,8 @@ MOVES: dict[State, frozenset[State]] = {
 }
 """The table of allowed moves.
 
-INTENT leads back to READY where a message has a further order to send; READY leads to
-IN_DOUBT where an earlier order of the same message is in doubt and the last one needed no POST."""
+INTENT leads back to READY where a message has a further order, or its recording a further group, to send; READY leads
+to IN_DOUBT where an earlier one of the same message is in doubt and the last one needed no POST."""
 
 UNDER_WAY = frozenset({S.READY, S.UPLOADING, S.INTENT, S.RETRY})
 """Work of ours that is open: later messages of the same patient wait for it."""

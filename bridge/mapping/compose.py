@@ -49,6 +49,13 @@ class _Draft:
             where = self.traces["patient_id"].where if "patient_id" in self.traces else ""
             self.put("patient_id", merged.value, where, "merged into another identifier")
 
+    def rename(self, patient: Demographics) -> None:
+        """The patient record speaks before the order: it is newer, and agrees with the recording."""
+        known = patient.as_json()
+        for field, ours in _PERSON.items():
+            if known[ours]:
+                self.put(field, known[ours], "(patient record)", "changed since the order")
+
     def fill_gaps(self, patient: Demographics | None) -> None:
         """What the patient record knows besides. A record that contradicts what was sent fills nothing."""
         mine = demographics(Mapped(self.fields))
@@ -117,9 +124,11 @@ def compose_recording(
     upload_id: str,
     auto_complete: bool,
     merged: Identifier | None = None,
+    renamed: bool = False,
 ) -> Composed:
     """A recording's task. The order speaks before the object, since the match has shown that they agree; the object
-    speaks for its start, zone and device; the patient record fills what both leave out.
+    speaks for its start, zone and device; the patient record fills what both leave out. `renamed`: the record speaks
+    before the order, since the patient was renamed after it.
 
     Raises ValueError where `upload_id` is empty: without one the API would make a draft of a recording.
     """
@@ -128,6 +137,8 @@ def compose_recording(
     draft = _Draft(recording)
     if order is not None:
         draft.lay_over(order)
+    if renamed and patient is not None:
+        draft.rename(patient)
     draft.follow(merged)
     draft.fill_gaps(patient)
     draft.tag((*tags, *((f"draft={draft_task_id}",) if draft_task_id is not None else ())))

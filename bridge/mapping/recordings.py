@@ -1,16 +1,17 @@
 """One recording: its numbers and its task fields (dicom_ecg.md §3.4)."""
 
-from datetime import date
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from bridge.domain.found import Found, Source
-from bridge.domain.task import Mapped, NumberKind, OrderNumber
+from bridge.domain.task import FieldTrace, Mapped, NumberKind, OrderNumber
 from bridge.mapping import measures, reasons
 from bridge.mapping.patients import person_from_dicom
 from bridge.mapping.plain import device, investigation, tags
 from bridge.mapping.rules import Part, Rules
 from bridge.mapping.sources import first_at, found_at
-from bridge.mapping.starts import start_of
+from bridge.mapping.starts import LONGEST_OFFSET_MS, start_of, utc
 from bridge.mapping.trail import Trail
 
 _ISSUERS = {
@@ -82,6 +83,26 @@ def map_recording(
     reasons.from_dicom(source, mine.fields.indications, trail)
     tags(source, mine.fields.searching_tags, mine.fields.searching_tags.dicom, trail)
     return trail.mapped(identifier, recording_numbers(source, rules))
+
+
+def of_group(recording: Mapped, *, later_ms: Decimal) -> Mapped:
+    """The fields of a further group, which begins so much later than the one that was mapped; negative: earlier."""
+    began = recording.fields.get("recording_start_time")
+    if not later_ms or began is None:
+        return recording
+    fields = {name: value for name, value in recording.fields.items() if name != "recording_start_time"}
+    if abs(later_ms) > LONGEST_OFFSET_MS:
+        warning = "MultiplexGroupTimeOffset: longer than any recording; the start is left out"
+        traces = tuple(t for t in recording.traces if t.field != "recording_start_time")
+        return replace(recording, fields=fields, traces=traces, warnings=(*recording.warnings, warning))
+    moved = utc(datetime.fromisoformat(began) + timedelta(microseconds=int(later_ms * 1000)))
+    traces = tuple(_moved(t, moved) if t.field == "recording_start_time" else t for t in recording.traces)
+    return replace(recording, fields={**fields, "recording_start_time": moved}, traces=traces)
+
+
+def _moved(trace: FieldTrace, moved: str) -> FieldTrace:
+    note = "; ".join(part for part in (trace.note, "by MultiplexGroupTimeOffset of its group") if part)
+    return replace(trace, value=moved, note=note)
 
 
 def _age(source: Source, mine: Part, recorded: date | None, trail: Trail) -> None:

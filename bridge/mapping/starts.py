@@ -15,7 +15,7 @@ _DATE_TIME = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)?(\d\d)?(?:\.(\d{1,6}))
 _PAIRS = (("AcquisitionDate", "AcquisitionTime"), ("ContentDate", "ContentTime"), ("StudyDate", "StudyTime"))
 _YEARS = range(1950, 2200)
 """No ECG object is older, and nothing near the ends of the calendar can be moved between zones."""
-_LONGEST_OFFSET_MS = 35 * 24 * 3600 * 1000
+LONGEST_OFFSET_MS = 35 * 24 * 3600 * 1000
 """The longest recording that the API takes (cardio_api.md)."""
 
 
@@ -41,7 +41,7 @@ def start_of(
     if said is None:
         trail.warn("the object has no usable acquisition time")
         return None
-    if abs(time_offset_ms) > _LONGEST_OFFSET_MS:
+    if abs(time_offset_ms) > LONGEST_OFFSET_MS:
         trail.warn("MultiplexGroupTimeOffset: longer than any recording; the start is left out")
         return None
     zone = ZoneInfo(zone_name)
@@ -67,7 +67,7 @@ def start_of(
         notes.append("the clocks changed during the recording")
     for note in notes:
         trail.warn(f"{said.where}: {note}")
-    trail.put("recording_start_time", _utc(began), said.where, rule, "; ".join(notes))
+    trail.put("recording_start_time", utc(began), said.where, rule, "; ".join(notes))
     if named:
         trail.put("recording_time_zone", zone_name, "(rules)", "the zone of the AE title or the site")
     # In the object's own offset: in the site's zone a newborn could come out as recorded on the day before its birth.
@@ -83,7 +83,8 @@ def _local(local: datetime, zone: ZoneInfo, notes: list[str]) -> datetime:
     return moment
 
 
-def _utc(moment: datetime) -> str:
+def utc(moment: datetime) -> str:
+    """The moment as the API takes it."""
     fraction = f".{moment.microsecond:06}".rstrip("0") if moment.microsecond else ""
     return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
 

@@ -3,10 +3,13 @@
 The return value is the answer; MLLP only carries it.
 """
 
+import asyncio
+import functools
 import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import structlog
 
@@ -63,12 +66,32 @@ class _Arrived:
     mode: Mode
 
 
+class Entrance(Protocol):
+    """Whoever makes something of a message in the transaction that keeps it, where nothing stands before it."""
+
+    def begin(self, arrival: inbox.Arrival, message: Message) -> Any | None:
+        """What it will make of it, or None: it is kept first. Whatever is given goes to `end`."""
+
+    def enter(self, tx: Transaction, arrival: inbox.Arrival, kept: inbox.Kept, breath: Any) -> inbox.Kept | None:
+        """Where the message stands after it; None where it must wait for older ones. May raise."""
+
+    def end(self, breath: Any, *, kept: bool) -> None:
+        """The transaction is over; called once, in the loop, before whoever waits for it goes on."""
+
+
 class Hl7Intake:
     """Takes HL7 messages of one listener into custody and waits for their answers."""
 
     def __init__(
-        self, store: Store, payloads: Payloads, replies: Replies, clock: Clock, settings: ListenerSettings
+        self,
+        store: Store,
+        payloads: Payloads,
+        replies: Replies,
+        clock: Clock,
+        settings: ListenerSettings,
+        entrance: Entrance,
     ) -> None:
+        self._entrance = entrance
         self._store = store
         self._payloads = payloads
         self._replies = replies
@@ -114,7 +137,7 @@ class Hl7Intake:
             message = read(envelope.body, fallback_charset=rules.fallback_charset, most=limits_of(rules))
         except BadInput as problem:
             return await self._refuse(arrived, Verdict(AckCode.AR, str(problem), (), (_problem(problem),)))
-        arrived = replace(arrived, message=message)
+        arrived = _Arrived(envelope, header, message, rules, mode)
         if any(s.name == "MSA" for s in message.segments):
             await self._note_acknowledgement(envelope, header)
             return Answer()
@@ -131,7 +154,7 @@ class Hl7Intake:
         ticket = self._replies.ticket()
         accepted = self._accept_answer(arrived)
         try:
-            kept = await self._store.write(lambda tx: self._custody(tx, arrival, ticket, accepted, arrived.message))
+            kept = await self._take_in(arrival, ticket, accepted, arrived.message)
             return await self._answer(arrived, kept, ticket, deadline)
         except CommitUnknown:
             return Answer(close=True)  # A3: say nothing, the resend is absorbed
@@ -186,6 +209,26 @@ class Hl7Intake:
         stands = await self._store.write(lambda tx: inbox.answer_once(tx, message_id, pending, AckCode.AA.value))
         return self._by_condition(arrived, stands, _code_in(stands))
 
+    async def _take_in(
+        self, arrival: inbox.Arrival, ticket: int, accepted: bytes | None, message: Message | Header
+    ) -> inbox.Kept:
+        """Custody, and what comes of the message where that can be said at once. Raises StoreError, CommitUnknown."""
+        breath = self._entrance.begin(arrival, message) if isinstance(message, Message) else None
+        if breath is not None:
+            writing = self._store.submit(lambda tx: self._custody(tx, arrival, ticket, accepted, message, breath))
+            # Not after the wait: a commit counts, whatever becomes of whoever waits for it.
+            writing.add_done_callback(functools.partial(self._ended, breath))
+            try:
+                return await asyncio.shield(writing)
+            except (StoreError, CommitUnknown):
+                raise
+            except Exception as problem:  # noqa: BLE001  it is kept alone, and its reader holds it (F28)
+                log.error("message.not_entered_at_once", error=type(problem).__name__)
+        return await self._store.write(lambda tx: self._custody(tx, arrival, ticket, accepted, message, None))
+
+    def _ended(self, breath: Any, writing: asyncio.Future[inbox.Kept]) -> None:
+        self._entrance.end(breath, kept=not writing.cancelled() and writing.exception() is None)
+
     def _custody(
         self,
         tx: Transaction,
@@ -193,13 +236,19 @@ class Hl7Intake:
         ticket: int,
         accepted: bytes | None,
         message: Message | Header,
+        breath: Any | None,
     ) -> inbox.Kept:
         code = AckCode.CA.value if accepted is not None else ""
-        kept = inbox.keep(tx, arrival, answer=accepted, answer_code=code, at_hand=True, read_as=message)
+        kept = inbox.keep(tx, arrival, answer=accepted, answer_code=code, announce=False)
         self._replies.expect(tx, ticket, kept)
-        if not kept.known and arrival.control_id and inbox.same_control_id(tx.conn, arrival, kept.id):
+        if kept.known:
+            return kept
+        if arrival.control_id and inbox.same_control_id(tx.conn, arrival, kept.id):
             inbox.record(tx, kept.id, kept.state, at=arrival.received_at, reason="control_id_reuse")
-        return kept
+        entered = self._entrance.enter(tx, arrival, kept, breath) if breath is not None else None
+        if entered is None:
+            inbox.announce_late(tx, kept, arrival, message)
+        return entered or kept
 
     async def _refuse(self, arrived: _Arrived, verdict: Verdict) -> Answer:
         """Say no, and keep the message to be looked at; it never becomes a task. A site may want a yes: passed over."""

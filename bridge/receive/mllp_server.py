@@ -299,23 +299,26 @@ class _Connection:
     def _owe(self, answer: asyncio.Future[Answer], size: int) -> None:
         self._due.append((answer, size))
         self._bytes += size
+        if answer.done():
+            self._more.set()
+        else:
+            answer.add_done_callback(self._answered)
+
+    def _answered(self, _: asyncio.Future[Answer]) -> None:
         self._more.set()
 
     async def _answer(self, reading: asyncio.Task[None]) -> None:
         """Answer what is due until nothing more can be. Raises OSError where the peer does not take an answer."""
         ending = False
         while not ending:
-            if self._due:
-                first, _ = self._due[0]
-                if not first.done():
-                    await asyncio.wait((first,))  # cancelled or not, this ends no custody; only its answer is lost
+            self._more.clear()
+            if self._due and self._due[0][0].done():
                 answers, ending = self._ready()
                 await self._write(answers)
-            elif reading.done():
+            elif not self._due and reading.done():
                 return
             else:
-                self._more.clear()
-                await self._more.wait()
+                await self._more.wait()  # cancelled, this ends no custody; only its answer is lost
 
     def _ready(self) -> tuple[bytes, bool]:
         """Frames of the answers that are there, in order, for one write; whether the connection ends behind them."""
@@ -336,9 +339,14 @@ class _Connection:
         return b"".join(frames), False
 
     async def _write(self, frames: bytes) -> None:
+        transport = self._writer.transport
         if frames:
+            if transport.is_closing():
+                raise ConnectionResetError  # uvloop's transport raises what is no OSError for a write after its end
             self._said = True
             self._writer.write(frames)
+            if not transport.is_closing() and not transport.get_write_buffer_size():
+                return  # the system has it all
             async with asyncio.timeout(self._settings.frame_timeout):  # a peer that never reads holds nobody up
                 await self._writer.drain()
 

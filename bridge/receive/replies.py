@@ -37,8 +37,11 @@ class Replies:
     async def wait(self, ticket: int, seconds: float) -> bytes | None:
         """The stored answer, or None where it is late."""
         future = self._waiting[ticket]
+        if future.done():
+            return future.result()
         try:
-            return await asyncio.wait_for(asyncio.shield(future), max(seconds, 0.0))
+            async with asyncio.timeout(max(seconds, 0.0)):
+                return await future  # its own: nobody else waits for this ticket
         except TimeoutError:
             return None
 

@@ -18,11 +18,19 @@ _MADE = (State.CREATED, State.IN_DOUBT, State.INTENT)
 def note(
     tx: Transaction, *, message_id: int, task_message_id: int, reason: str, task_ids: Sequence[int], at: datetime
 ) -> None:
-    """List a task that was made before what this message says; the same one once."""
-    open_already = sa.select(anomaly.c.id).where(
+    """List a task that was made before what this message says; the same one once.
+
+    Several tasks of one message (the groups of a recording) are one thing to settle, with all their ids.
+    """
+    open_already = sa.select(anomaly.c.id, anomaly.c.message_id, anomaly.c.task_ids).where(
         anomaly.c.task_message_id == task_message_id, anomaly.c.reason == reason, anomaly.c.settled_at.is_(None)
     )
-    if tx.conn.execute(open_already).first() is not None:
+    listed = tx.conn.execute(open_already).first()
+    if listed is not None:
+        known = [i for i in listed.task_ids.split(",") if i]
+        fresh = [str(i) for i in task_ids if str(i) not in known]
+        if fresh and listed.message_id == message_id:
+            tx.conn.execute(anomaly.update().where(anomaly.c.id == listed.id), {"task_ids": ",".join([*known, *fresh])})
         return
     insert_new(tx.conn.dialect.name, anomaly, "id").run(
         tx.conn,

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from bridge.domain.order import Standing
 from bridge.domain.patient import Identifier
+from bridge.domain.plan import Plan
 from bridge.domain.task import FieldTrace, Mapped, NumberKind, OrderNumber
 from bridge.store.port import Transaction
 from bridge.store.prepared import Prepared
@@ -134,6 +135,8 @@ def book_order(
     ordered: bool = True,
     sent_at: datetime | None = None,
     visit: str = "",
+    plan: Plan | None = None,
+    due_at: datetime | None = None,
 ) -> BookedOrder | None:
     """Enter an order, unless its number is in the book already: the first entry stands (F32), and None comes back."""
     row = (
@@ -154,6 +157,8 @@ def book_order(
                 "ordered": ordered,
                 "sent_at": millis(sent_at) if sent_at else None,
                 "visit": visit,
+                "plan": _plan_text(plan),
+                "due_at": millis(due_at) if due_at else 0,
             },
         )
         .first()
@@ -176,7 +181,8 @@ def book_order(
     )
 
 
-def _booked(row: Any) -> BookedOrder:
+def booked(row: Any) -> BookedOrder:
+    """An order as its row says it."""
     return BookedOrder(
         id=row.id,
         message_id=row.message_id,
@@ -195,20 +201,20 @@ def _booked(row: Any) -> BookedOrder:
 def order_by_number(conn: sa.Connection, own_number: OrderNumber) -> BookedOrder | None:
     """The order that has exactly this number and authority."""
     row = _ORDER.run(conn, {"own_number": own_number.value, "own_authority": own_number.authority}).first()
-    return _booked(row) if row else None
+    return booked(row) if row else None
 
 
 def order_by_task(conn: sa.Connection, task_id: str) -> BookedOrder | None:
     """The order whose draft or recording has this task id: our own filler number."""
     row = _OF_TASK.run(conn, {"own_ids": task_id}).first()
-    return _booked(row) if row else None
+    return booked(row) if row else None
 
 
 def order_of_task(conn: sa.Connection, task_row: int) -> BookedOrder | None:
     """The order that a task row belongs to."""
     query = sa.select(clinical_order).join(task, task.c.order_id == clinical_order.c.id).where(task.c.id == task_row)
     row = conn.execute(query).first()
-    return _booked(row) if row else None
+    return booked(row) if row else None
 
 
 def replace_order(
@@ -221,6 +227,7 @@ def replace_order(
     *,
     patient_id: Identifier,
     sent_at: datetime | None = None,
+    plan: Plan | None = None,
 ) -> None:
     """An order that never came to a task is ordered anew: what counts is the new message."""
     _SET.run(
@@ -237,9 +244,28 @@ def replace_order(
             "sent_at": millis(sent_at) if sent_at else None,
             "patient_value": patient_id.value,
             "patient_authority": patient_id.authority,
+            "plan": _plan_text(plan),
         },
     )
     add_numbers(tx, "order", message_id, position, mapped.numbers)
+
+
+def plan_anew(tx: Transaction, order_id: int, plan: Plan, *, due_at: datetime | None) -> None:
+    """What is planned for an order from now on; silence keeps what was said before. None: it is due no more."""
+    row = tx.conn.execute(sa.select(clinical_order.c.plan).where(clinical_order.c.id == order_id)).one()
+    earlier = plan_from_text(row.plan)
+    due = max(due_at, plan.over(earlier).scheduled_at or due_at) if due_at else None
+    _SET.run(tx.conn, {"own_id": order_id, "plan": _plan_text(plan.over(earlier)), "due_at": millis(due) if due else 0})
+
+
+def plan_from_text(text: str) -> Plan:
+    """A stored plan."""
+    return Plan.from_json(json.loads(text)) if text else Plan()
+
+
+def _plan_text(plan: Plan | None) -> str:
+    said = plan.as_json() if plan is not None else {}
+    return json.dumps(said, ensure_ascii=False) if said else ""
 
 
 def take_over(tx: Transaction, order: BookedOrder, message_id: int, position: int) -> None:
@@ -289,7 +315,7 @@ def orders_of_visit(conn: sa.Connection, patient_value: str, visit: str) -> list
         clinical_order.c.visit == visit,
         clinical_order.c.standing.in_([Standing.ACTIVE, Standing.ON_HOLD]),
     )
-    return [_booked(row) for row in conn.execute(query.order_by(clinical_order.c.id)).all()]
+    return [booked(row) for row in conn.execute(query.order_by(clinical_order.c.id)).all()]
 
 
 def rename_visit(tx: Transaction, patient_value: str, old: str, new: str) -> None:
@@ -313,7 +339,7 @@ def orders_with(conn: sa.Connection, values: Iterable[str]) -> list[BookedOrder]
     if not wanted:
         return []
     rows = _orders_with(len(wanted)).run(conn, _numbered(wanted)).all()
-    return [_booked(row) for row in rows]
+    return [booked(row) for row in rows]
 
 
 def recordings_with(conn: sa.Connection, values: Iterable[str]) -> list[int]:

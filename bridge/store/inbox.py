@@ -86,12 +86,12 @@ def keep(
     answer: bytes | None = None,
     answer_code: str = "",
     at_hand: bool = False,
-    read_as: Any = None,
+    announce: bool = True,
 ) -> Kept:
-    """Take custody. `at_hand`: whoever hears of it gets the arrival itself, and `read_as` what it was read as.
+    """Take custody. `at_hand`: whoever hears of it gets the arrival itself.
 
     An arrival whose identity is here already finds its own row instead (F7, F9, F30). A message that is refused in the
-    same breath is kept with its answer, to be looked at.
+    same breath is kept with its answer, to be looked at. `announce` false: its keeper goes on with it himself.
     """
     row = (
         insert_new(tx.conn.dialect.name, message, "id")
@@ -126,15 +126,25 @@ def keep(
         return Kept(found.id, True, State(found.state), found.answer, found.answer_code)
     detail = {"notes": list(arrival.notes)} if arrival.notes else None
     record(tx, row.id, state, at=arrival.received_at, reason=reason, detail=detail)
-    if state is State.RECEIVED:
-        tx.notify("received", row.id, AtHand(arrival, read_as, answer, answer_code) if at_hand else None)
+    if state is State.RECEIVED and announce:
+        tx.notify("received", row.id, AtHand(arrival, None, answer, answer_code) if at_hand else None)
     return Kept(row.id, False, state, answer, answer_code)
+
+
+def announce_late(tx: Transaction, kept: Kept, arrival: Arrival, read_as: Any) -> None:
+    """Work for the reader after all: what `keep` announces, where it was asked not to."""
+    tx.notify("received", kept.id, AtHand(arrival, read_as, kept.answer, kept.answer_code))
 
 
 def same_control_id(conn: sa.Connection, arrival: Arrival, message_id: int) -> bool:
     """Whether the sender used this MSH-10 before, for other content (F31)."""
     asked = {"sender": arrival.sender, "control_id": arrival.control_id, "own": message_id}
     return _SAME_CONTROL_ID.run(conn, asked).first() is not None
+
+
+def is_known(conn: sa.Connection, identity: str | None) -> bool:
+    """Whether this very arrival was here before."""
+    return _KNOWN.run(conn, {"identity": identity}).first() is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,15 @@ import sqlalchemy as sa
 
 from bridge.domain.patient import Identifier
 from bridge.domain.states import UNDER_WAY, State
-from bridge.store.inbox import move, record
+from bridge.store.inbox import Arrival, move, record
 from bridge.store.port import Transaction
 from bridge.store.prepared import Prepared
 from bridge.store.schema import barrier, message, millis, task
 
 AWAITING_ORDER = "awaiting_order"
 ON_HOLD = "order_on_hold"
+MORE_GROUPS = "more_groups"
+"""Reason of an INTENT: further groups of the recording are to be sent behind this one."""
 QUIET = (AWAITING_ORDER, ON_HOLD)
 """Reasons of a RETRY that hold nobody up: the recording waits for its order, the order for its release."""
 
@@ -139,6 +141,45 @@ def _claimed(row: Any) -> Claimed:
     return Claimed(**{**row._asdict(), "state": State(row.state)})
 
 
+def claimed_anew(message_id: int, arrival: Arrival, answer: bytes | None, answer_code: str) -> Claimed:
+    """A message that was just kept, as it would be read from the store."""
+    return Claimed(
+        id=message_id,
+        kind=arrival.kind,
+        state=State.RECEIVED,
+        attempts=0,
+        raw=arrival.raw,
+        payload=arrival.payload,
+        understood=None,
+        received_at=round(arrival.received_at.timestamp() * 1000),
+        listener=arrival.listener,
+        sender=arrival.sender,
+        peer=arrival.peer,
+        answer=answer,
+        answer_code=answer_code,
+        sop_instance_uid=arrival.sop_instance_uid,
+        order_key=None,
+        reason="",
+    )
+
+
+_UNREAD = Prepared(
+    sa.select(message.c.id)
+    .where(
+        message.c.state.in_(_written(State.RECEIVED)),
+        _open(message),
+        message.c.kind == "hl7",
+        message.c.id < sa.bindparam("own"),
+    )
+    .limit(1)
+)
+
+
+def is_unread_before(conn: sa.Connection, message_id: int) -> bool:
+    """Whether an older HL7 message is kept and not yet understood: it counts for those behind it."""
+    return _UNREAD.run(conn, {"own": message_id}).first() is not None
+
+
 def next_received(tx: Transaction, limit: int) -> list[Claimed]:
     """The oldest messages that nobody has understood yet, in order of arrival.
 
@@ -220,15 +261,16 @@ def recover(tx: Transaction, *, at: datetime, keep_waiting: Collection[str] = ()
     token changed, a network mended), except for the reasons in `keep_waiting` and recordings that wait for an order.
     Returns how many messages of each kind there were.
     """
-    intents = sa.select(message.c.id, message.c.kind).where(message.c.state == State.INTENT)
+    intents = sa.select(message.c.id, message.c.kind, message.c.reason).where(message.c.state == State.INTENT)
     doubts = tx.conn.execute(intents).all()
-    for message_id, kind in doubts:
+    for message_id, kind, reason in doubts:
         tx.conn.execute(
             task.update().where(task.c.message_id == message_id, task.c.state == State.INTENT),
             {"state": State.IN_DOUBT, "reason": "interrupted"},
         )
-        # A message of orders goes on behind the one in doubt, and is answered: that one is never sent again.
-        after = State.READY if kind == "hl7" else State.IN_DOUBT
+        # A message of orders goes on behind the one in doubt, and is answered, and a recording goes on with its next
+        # group: the one in doubt is never sent again.
+        after = State.READY if kind == "hl7" or reason == MORE_GROUPS else State.IN_DOUBT
         move(tx, message_id, State.INTENT, after, at=at, reason="interrupted", owner=None)
     cut = tx.conn.execute(sa.select(message.c.id).where(message.c.state == State.UPLOADING)).scalars().all()
     for message_id in cut:

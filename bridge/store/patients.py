@@ -83,6 +83,24 @@ def find_patient(conn: sa.Connection, identifier: Identifier, *, site_authority:
     return Demographics(**{name: getattr(row, name) for name in _UNKNOWN}) if row is not None else None
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a patient, the visit, and the message that said it last."""
+
+    known: Demographics
+    visit: dict[str, str]
+    message_id: int
+
+
+def record_of(conn: sa.Connection, identifier: Identifier, *, site_authority: str) -> Record | None:
+    """As `find_patient`, with what else the record holds."""
+    row, _ = _record(conn, identifier, site_authority=site_authority)
+    if row is None:
+        return None
+    known = Demographics(**{name: getattr(row, name) for name in _UNKNOWN})
+    return Record(known, json.loads(row.visit) if row.visit else {}, row.message_id)
+
+
 def is_known(conn: sa.Connection, identifier: Identifier, *, site_authority: str) -> bool:
     """Whether any record has this identifier."""
     row, several = _record(conn, identifier, site_authority=site_authority)

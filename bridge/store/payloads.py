@@ -9,15 +9,20 @@ import hashlib
 import os
 import secrets
 import shutil
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import StoreError, StoreFull
+from bridge.errors import CommitUnknown, StoreError, StoreFull
 
 _BLOCK = 1 << 20
 _LOOK = 16 << 20
 """Bytes between two looks at the free space."""
+_READ_AGAIN = 64 << 20
+"""Bytes of a file that is read to see whether it is as it was."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Payloads:
@@ -26,21 +31,41 @@ class Payloads:
     def __init__(self, root: Path, *, min_free: int) -> None:
         self.root = root
         self.spool = root / "spool"
+        self.on_fatal: Callable[[], object] = lambda: None
         self._min_free = min_free
+        self._naming = threading.Lock()
+        self._in_hand: Counter[str] = Counter()  # arrivals of this process, by the name they will have or have
 
     def open(self) -> int:
-        """Make the folders and sweep what an earlier process left in passing use. Returns how many files."""
+        """Make the folders, all of them durable, and sweep what an earlier process left in passing use.
+
+        Returns how many files. Raises StoreError that names the setting and the way out.
+        """
         try:
             self.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for number in range(256):
+                (self.root / f"{number:02x}").mkdir(exist_ok=True, mode=0o700)
+            _fsync_folder(self.root)
+            for parent in self.root.resolve().parents[:2]:
+                with contextlib.suppress(PermissionError):  # not ours to read: it was there before us
+                    _fsync_folder(parent)
             passing = [p for p in self.spool.iterdir() if p.is_file() and p.stat().st_nlink == 1]
             for file in passing:
                 file.unlink()
+            self._try_a_name()
         except OSError as cause:
             raise StoreError(
-                f"store.payloads: {self.root} cannot be written: {cause.strerror}. "
-                "The folder must belong to the user that runs the bridge"
+                f"store.payloads: {self.root} cannot be written: {cause.strerror}. The folder must belong to the user "
+                "that runs the bridge, on a file system that knows hard links"
             ) from cause
         return len(passing)
+
+    def _try_a_name(self) -> None:
+        """Whether a file can get a second name here: found out at the start, and not by the first object."""
+        with self.scratch() as one:
+            other = one.with_name(f"{one.name}-named")
+            os.link(one, other)
+            other.unlink()
 
     def sweep(self, is_known: Callable[[str], bool]) -> int:
         """Settle what an earlier process had named and not let go of: what no row knows is removed (F6).
@@ -63,6 +88,33 @@ class Payloads:
             return shutil.disk_usage(self.root).free - self._min_free
         except OSError:
             return -1
+
+    def name(self, spooled: Path, target: Path, size: int) -> bool:
+        """Give a whole file its name. False where the same content has it already. Raises OSError."""
+        with self._naming:
+            self._in_hand[f"{target.parent.name}/{target.name}"] += 1
+            try:
+                os.link(spooled, target)
+            except FileExistsError:
+                if _is_whole(target, size):
+                    return False
+                fresh = spooled.with_name(f"{spooled.name}-whole")  # what stands there is damaged
+                os.link(spooled, fresh)
+                fresh.replace(target)
+        return True
+
+    def let_go(self, name: str, needless: Callable[[str], bool] | None) -> bool:
+        """An arrival of that content is over. Whether its file was removed: nobody needs it, by `needless`."""
+        with self._naming:
+            self._in_hand[name] -= 1
+            if self._in_hand[name] > 0:
+                return False
+            del self._in_hand[name]
+            if needless is None or not needless(name):
+                return False
+            with contextlib.suppress(OSError):
+                (self.root / name).unlink(missing_ok=True)
+            return True
 
     def incoming(self) -> "Incoming":
         """A new file for an object on its way in. Raises StoreFull or StoreError."""
@@ -96,6 +148,7 @@ class Incoming:
         self._digest = hashlib.sha256()
         self._looked = 0
         self._kept = False
+        self._name = ""
         self.size = 0
         with _told():
             self._fd = os.open(self._spooled, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -121,34 +174,59 @@ class Incoming:
     def keep(self) -> tuple[str, str]:
         """Make it durable under its content's name. Returns the name and the SHA-256 in hex.
 
-        What is there already under that name is the same content, and stays. Raises StoreFull or StoreError.
+        What is there already under that name is the same content, and stays, unless it is damaged. Raises StoreFull or
+        StoreError, and CommitUnknown where the disk does not say whether it took it (A4): then the service ends.
         """
         digest = self._digest.hexdigest()
         name = _name(digest)
         target = self._payloads.root / name
+        self._synced(self._fd)
+        self._name = name
         with _told():
-            os.fsync(self._fd)
-            if not target.parent.exists():
-                target.parent.mkdir(exist_ok=True, mode=0o700)
-                _fsync_folder(self._payloads.root)
-            with contextlib.suppress(FileExistsError):
-                os.link(self._spooled, target)
-                self._kept = True
-            _fsync_folder(target.parent)
+            self._kept = self._payloads.name(self._spooled, target, self.size)
+            folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._synced(folder)
+        finally:
+            os.close(folder)
         return name, digest
 
-    def close(self, *, unsure: bool = False) -> None:
-        """Let go of it. What was not kept is gone. `unsure`: it was kept, and its row may not be there.
+    def _synced(self, fd: int) -> None:
+        """Never tried again: what the first failure dropped from memory, a second one would call written (A4)."""
+        try:
+            os.fsync(fd)
+        except OSError as cause:
+            if cause.errno in _FULL:
+                raise StoreFull("the payload store is full") from cause
+            self._payloads.on_fatal()
+            raise CommitUnknown("the payload store did not say whether a file is written") from cause
 
-        Then a start decides (F6): nobody can tell here whether another arrival of the same content rests on it.
+    def close(self, *, unsure: bool = False, needless: Callable[[str], bool] | None = None) -> None:
+        """Let go of it; never raises. What was not kept is gone.
+
+        `unsure`: its row may be there or not. Then a start decides (F6). `needless` says of a name that no row has it:
+        then what was kept for nothing is gone too, unless another arrival of the same content rests on it.
         """
         if self._fd < 0:
             return
-        os.close(self._fd)
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
         self._fd = -1
-        if not (unsure and self._kept):
+        gone = self._payloads.let_go(self._name, needless if self._kept else None) if self._name else True
+        if not (unsure and self._kept and not gone):
             with contextlib.suppress(OSError):
                 self._spooled.unlink()
+
+
+def _is_whole(file: Path, size: int) -> bool:
+    """Whether a kept file still is what its name says. A long one is told by its length alone."""
+    try:
+        if file.stat().st_size != size:
+            return False
+        with file.open("rb") as opened:
+            return size > _READ_AGAIN or hashlib.file_digest(opened, "sha256").hexdigest() == file.stem
+    except OSError:
+        return False
 
 
 def _name(digest: str) -> str:
@@ -161,7 +239,7 @@ def _told() -> Iterator[Any]:
     try:
         yield
     except OSError as cause:
-        if cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        if cause.errno in _FULL:
             raise StoreFull("the payload store is full") from cause
         raise StoreError(f"the payload store refused a file: {cause.strerror}") from cause
 

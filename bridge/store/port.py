@@ -1,5 +1,6 @@
 """What the house asks of a store, whichever engine is behind it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -16,7 +17,8 @@ class Notice:
 
     Topics: `received` (work for the reader; the value is the message itself, where it is at hand), `ready` (work for
     the dispatcher; the message is understood), `taken` (as `ready`, and in hand already), `outbound` (work for the
-    queue that goes out), `settled` (an answer can go out), `destination` (its health changed).
+    queue that goes out), `settled` (an answer can go out), `destination` (its health changed), `commitment` (a peer is
+    to be told of its objects).
     """
 
     topic: str
@@ -49,6 +51,9 @@ class Store(Protocol):
 
         Raises what `work` raised (nothing was kept), StoreError (nothing was kept) or CommitUnknown.
         """
+
+    def submit(self, work: Work[T]) -> asyncio.Future[T]:
+        """`write` for whoever must hear how it ended, even where nobody waits for it any more."""
 
     def write_from_thread(self, work: Work[T]) -> T:
         """`write` for a thread that is not the loop's."""

@@ -4,6 +4,7 @@ They are written in SQLAlchemy Core as all others. What is saved is its work at 
 32 executions cost 2.5 ms through it and 0.7 ms this way.
 """
 
+import operator
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -54,7 +55,7 @@ class Done:
 
 
 class _Compiled:
-    """A statement for one dialect and one set of parameter names."""
+    """A statement for one dialect and one set of parameter names, which are always given in the same order."""
 
     def __init__(self, statement: Any, dialect: sa.Dialect, names: Sequence[str]) -> None:
         compiled = statement.compile(
@@ -64,14 +65,17 @@ class _Compiled:
         defaults = dict(compiled.params)
         for column in getattr(compiled, "insert_prefetch", ()):
             defaults[column.key] = column.default.arg
-        self._names: Sequence[str] | None = compiled.positiontup
+        for name in names:
+            defaults.pop(name, None)
         self._defaults = defaults
+        self._fixed = tuple(defaults.values())
+        self._in_order = None if compiled.positiontup is None else _picking(compiled.positiontup, [*names, *defaults])
         self._row: Callable[[Sequence[Any]], Row] | None = None
 
     def values(self, given: Mapping[str, Any]) -> Any:
-        if self._names is None:
+        if self._in_order is None:
             return {**self._defaults, **given}
-        return tuple([given[n] if n in given else self._defaults[n] for n in self._names])
+        return self._in_order((*given.values(), *self._fixed))
 
     def make(self, cursor: Any) -> Callable[[Sequence[Any]], Row]:
         if self._row is None:
@@ -82,6 +86,14 @@ class _Compiled:
             row = kind("Row", names, rename=True)
             self._row = row._make
         return self._row
+
+
+def _picking(wanted: Sequence[str], there: Sequence[str]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Puts values in the order of a statement's places."""
+    places = [there.index(name) for name in wanted]
+    if len(places) > 1:
+        return operator.itemgetter(*places)
+    return lambda values: [values[place] for place in places]
 
 
 class Prepared:
@@ -98,7 +110,8 @@ class Prepared:
         compiled = self._compiled.get(key)
         if compiled is None:
             compiled = self._compiled[key] = _Compiled(self.statement, conn.dialect, key[1])
-        cursor = conn.connection.cursor()
+        driver: Any = conn.connection.dbapi_connection
+        cursor = driver.cursor()
         cursor.execute(compiled.text, compiled.values(given))
         return Done(cursor, compiled.make(cursor))
 

@@ -142,6 +142,37 @@ outbound = sa.Table(
 )
 sa.Index("ix_outbound_waiting", outbound.c.address, outbound.c.id, sqlite_where=_WAITING, postgresql_where=_WAITING)
 
+commitment = sa.Table(
+    "commitment",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("transaction_uid", sa.Text, nullable=False),
+    sa.Column("requester", sa.Text, nullable=False),  # AE title that asked, and that is told
+    sa.Column("called", sa.Text, nullable=False),  # our AE title in its association
+    sa.Column("peer", sa.Text, nullable=False, default=""),  # address
+    sa.Column("state", sa.Text, nullable=False),  # WAITING | SENT | HELD
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("refusals", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.BigInteger, nullable=False),
+    sa.Column("requested_at", sa.BigInteger, nullable=False),  # the last time it was asked for
+    sa.Column("settled_at", sa.BigInteger, nullable=True),
+    sa.UniqueConstraint("requester", "transaction_uid"),
+)
+sa.Index(
+    "ix_commitment_waiting", commitment.c.requester, commitment.c.id, sqlite_where=_WAITING, postgresql_where=_WAITING
+)
+
+commitment_instance = sa.Table(
+    "commitment_instance",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("commitment_id", _ID, sa.ForeignKey("commitment.id"), nullable=False, index=True),
+    sa.Column("sop_class_uid", sa.Text, nullable=False),
+    sa.Column("sop_instance_uid", sa.Text, nullable=False),
+    sa.Column("failure", sa.Integer, nullable=True),  # what was told last: 0 committed, else the reason; none yet: null
+)
+
 clinical_order = sa.Table(
     "clinical_order",
     metadata,
@@ -161,9 +192,15 @@ clinical_order = sa.Table(
     sa.Column("visit", sa.Text, nullable=False, default=""),
     sa.Column("replaced_by", _ID, nullable=True),  # the order that came in its place
     sa.Column("withdrawn_by", _ID, nullable=True, index=True),  # the message that cancelled or replaced it
+    sa.Column("plan", sa.Text, nullable=False, default=""),  # JSON: when, where and by whom it is wanted
+    sa.Column("due_at", sa.BigInteger, nullable=False, default=0),  # planned, or come where that is later; 0: never
     sa.UniqueConstraint("number", "authority"),
     sa.Index("ix_clinical_order_patient_value", "patient_value"),
+    sa.Index("ix_clinical_order_message_id", "message_id"),  # from a number to its order
 )
+_STANDS = sa.text("standing = 'active'")
+_DUE = (clinical_order.c.due_at, clinical_order.c.id)
+sa.Index("ix_clinical_order_due", *_DUE, sqlite_where=_STANDS, postgresql_where=_STANDS)
 
 number = sa.Table(
     "number",

@@ -95,10 +95,13 @@ class SqliteStore:
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)
 
-    async def write(self, work: Work[T]) -> T:
+    def submit(self, work: Work[T]) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put(_Job(work, future))
-        return await future
+        return future
+
+    async def write(self, work: Work[T]) -> T:
+        return await self.submit(work)
 
     def write_from_thread(self, work: Work[T]) -> T:
         future: Future[T] = Future()
@@ -254,7 +257,9 @@ def writer_engine(path: Path) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def _connect(raw: sqlite3.Connection, _: Any) -> None:
         raw.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+        # A lock of somebody else's is waited out by the group under way and by the next: both within an answer's
+        # budget of 4 s (A6, F26).
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=1500"):
             raw.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")

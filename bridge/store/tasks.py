@@ -130,16 +130,15 @@ def of_message(conn: sa.Connection, message_id: int) -> list[Any]:
     return list(_OF_MESSAGE.run(conn, {"own_message": message_id}).all())
 
 
-def recording_task(conn: sa.Connection, message_id: int) -> tuple[Any, str] | None:
-    """The newest task row of a recording's message, and what was understood of it."""
-    row = conn.execute(
+def recording_tasks(conn: sa.Connection, message_id: int) -> list[Any]:
+    """The newest task row of each group of a recording, in order, each with what was `understood` of its message."""
+    rows = conn.execute(
         sa.select(task, message.c.understood)
         .join(message, message.c.id == task.c.message_id)
         .where(task.c.message_id == message_id, task.c.purpose == "recording")
-        .order_by(task.c.generation.desc())
-        .limit(1)
-    ).first()
-    return (row, row.understood) if row else None
+        .order_by(task.c.position, task.c.generation)
+    ).all()
+    return list({row.position: row for row in rows}.values())
 
 
 def last_generation(conn: sa.Connection, key: str) -> Any | None:

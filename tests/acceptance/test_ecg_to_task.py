@@ -215,3 +215,17 @@ def _store_bytes(host: str, port: int, data: bytes, whole: Path) -> int:
     association._reactor_checkpoint.set()
     association.release()
     return int(answer.Status)
+
+
+async def test_f5_an_object_that_is_whole_and_cannot_be_read_is_kept_and_held(house: OpenHouse, tmp_path: Path) -> None:
+    """Its answer needed no channel definitions (A2); what they lack is a matter for a person."""
+    path = recording(tmp_path)
+    made = dcmread(path)
+    del made.WaveformSequence[0].ChannelDefinitionSequence[3]
+    write(path, made)
+    async with house() as it:
+        assert await it.store(path) == 0
+        (row,) = await it.settled(1)
+        assert (row.state, row.reason) == ("HELD", "unreadable")
+        assert "ChannelDefinitionSequence: 11 definitions for 12 channels" in str(await it.show(row.id))
+        assert it.sandbox.tasks == {}

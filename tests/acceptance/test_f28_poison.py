@@ -73,7 +73,7 @@ async def test_f28_a_trial_that_hangs_or_takes_too_much_does_not_survive(
     payloads = Payloads(tmp_path, min_free=0)
     claimed = line.Claimed(**dict.fromkeys(line.Claimed.__slots__, "") | {"kind": "hl7", "raw": order().encode()})
     assert await apart.survive([claimed], payloads, Settings())
-    monkeypatch.setattr(apart, "SECONDS", 0.3)
+    monkeypatch.setattr(apart, "PATIENCE", 0.3)
     for program in ("sleep 30", "exit 1", "kill -9 $$"):
         hanging = tmp_path / "python"
         hanging.write_text(f"#!/bin/sh\n{program}\n")

@@ -39,12 +39,13 @@ class OneThread(sqlite.SqliteStore):
         self._own = self._engine.connect()
         self._waiting: list[Any] = []
 
-    async def write(self, work: Any) -> Any:
-        future = asyncio.get_running_loop().create_future()
+    def submit(self, work: Any) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
+            loop.call_soon(self._flush)
         self._waiting.append(sqlite._Job(work, future))
-        return await future
+        return future
 
     def _flush(self) -> None:
         group, self._waiting = self._waiting, []

@@ -1,83 +1,130 @@
-"""C-STORE beside DCMTK's storescp, which keeps nothing safe."""
+"""C-STORE beside DCMTK's storescp, Orthanc and pynetdicom; and the whole way to a task beside a naive bridge.
 
-import os
-import shutil
+Our rows of C-STORE are of the door: the API is away meanwhile, so what is measured is custody (file and row on stable
+storage) and the reading that follows it, in the same process. The whole way is measured by itself.
+"""
+
+import contextlib
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from bridge.sandbox.dicom_sender import CartAssociation
 from bridge.sandbox.ecg_object import Subject, build, write
 from bridge.sandbox.ecg_signal import ecg
-from tests.bench.processes import Process, free_port, service, wait_for
+from tests.bench.dicom_load import Load, send, wire
+from tests.bench.dicom_peers import Receiver, have, orthanc, pynetdicom, storescp
+from tests.bench.processes import BRIDGE, Process, sandbox, settings
 from tests.bench.report import row, verdict
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
+CASES = [
+    ("one association", 1, False),
+    ("an association each", 1, True),
+    ("8 associations", 8, False),
+    ("8 carts, an association each", 8, True),
+]
+BARS: list[dict[str, float]] = [
+    {"Orthanc": 4, "pynetdicom": 4},
+    {"Orthanc": 2, "pynetdicom": 5},
+    {"Orthanc": 5, "storescp": 0.7},
+    {"Orthanc": 2},
+]
+AWAY = "http://127.0.0.1:9"
 
 
-def objects(folder: Path, count: int) -> list[Path]:
-    """ECG objects of about 125 KB, each with a UID of its own."""
+def objects(folder: Path, name: str, count: int) -> list[bytes]:
+    """C-STOREs of ECG objects of about 125 KB, each with a UID of its own."""
     signal_ = ecg(seconds=10, rate=500, seed=1)
+    path = folder / f"{name}.dcm"
     made = []
     for number in range(count):
-        path = folder / f"o{number}.dcm"
         subject = Subject(f"C{number}", "Muster^Max", "19700131", "M")
-        write(path, build(signal_, rate=500, seed=f"{folder.name}{number}", subject=subject, start=START))
-        made.append(path)
+        write(path, build(signal_, rate=500, seed=f"{name}{number}", subject=subject, start=START))
+        made.append(wire(path))
     return made
 
 
-def dicom_load(address: tuple[str, int], paths: list[Path], senders: int, *, each: bool, called: str) -> float:
-    """Objects/s; `each`: an association an object, as carts do."""
-    shares = [paths[n::senders] for n in range(senders)]
+@contextlib.contextmanager
+def bridge(folder: Path, api: str = AWAY) -> Iterator[Receiver]:
+    """A bridge on fresh stores."""
+    folder.mkdir()
+    process = Process([*BRIDGE, "run", "--log-level", "error"], settings(folder, api), until="ready")
+    try:
+        yield Receiver(process.address("dicom"), "CARDIOBRIDGE", process)
+    finally:
+        process.end()
 
-    def share(mine: list[Path]) -> None:
-        if not each:
-            with CartAssociation(*address, mine[:1], called=called) as cart:
-                for number, path in enumerate(mine):
-                    assert cart.store(path, message_id=number + 1).status == 0
-            return
-        for path in mine:
-            with CartAssociation(*address, [path], called=called) as cart:
-                assert cart.store(path).status == 0
 
-    began = time.perf_counter()
-    with ThreadPoolExecutor(senders) as pool:
-        list(pool.map(share, shares))
-    return len(paths) / (time.perf_counter() - began)
+def receivers() -> dict[str, Callable[[Path], AbstractContextManager[Receiver]]]:
+    """Those that are here, ourselves last."""
+    found: dict[str, Callable[[Path], AbstractContextManager[Receiver]]] = {}
+    if have("storescp"):
+        found["storescp"] = storescp
+    if have("Orthanc"):
+        found["Orthanc"] = orthanc
+    found["pynetdicom"] = pynetdicom
+    found["bridge"] = bridge
+    return found
 
 
 def bench(folder: Path, count: int) -> None:
-    """Every case with both receivers."""
-    paths = objects(folder, count * 4)
-    batches = [paths[n * count : (n + 1) * count] for n in range(4)]
-    cases = [
-        ("one association", 1, False),
-        ("an association each", 1, True),
-        ("8 associations", 8, False),
-        ("8 carts, an association each", 8, True),
-    ]
-    peer: list[float] = []
-    program = shutil.which("storescp")
-    if program:
-        port, kept = free_port(), folder / "storescp"
-        kept.mkdir()
-        os.environ["TCP_NODELAY"] = "1"
-        # +B keeps the bytes; --fork serves several carts at once
-        server = Process([program, "+B", "--fork", "-od", str(kept), "-aet", "PEER", str(port)])
-        wait_for(port)
-        peer = [
-            dicom_load(("127.0.0.1", port), batch, senders, each=each, called="PEER")
-            for batch, (_, senders, each) in zip(batches, cases, strict=True)
-        ]
-        server.end()
-    else:
-        row("DCMTK storescp", "not installed: no ratio")
-    with service(folder) as up:
-        for number, (batch, (name, senders, each)) in enumerate(zip(batches, cases, strict=True)):
-            rate = dicom_load(up.dicom, batch, senders, each=each, called="CARDIOBRIDGE")
-            ratio = f", {rate / peer[number]:.2f} x storescp +B ({peer[number]:.0f}/s)" if peer else ""
-            bar, reached = ("0.7 x storescp +B", verdict((rate / peer[2], 0.7))) if number == 2 and peer else ("", "")
-            row(f"C-STORE 125 KB, {name}", f"{rate:.0f} objects/s{ratio}", bar, reached)
-        row("bridge, peak memory after C-STORE", f"{up.bridge.peak():.0f} MB")
+    """Every case with every receiver."""
+    batches = [objects(folder, f"case{n}", count) for n in range(len(CASES))]
+    loads: dict[str, list[Load]] = {}
+    for name, start in receivers().items():
+        with start(folder / name) as up:
+            loads[name] = [
+                send(up.address, up.called, batch, carts, each=each)
+                for batch, (_, carts, each) in zip(batches, CASES, strict=True)
+            ]
+            peak = up.process.peak()
+        row(f"{name}, peak memory after C-STORE", f"{peak:.0f} MB")
+    for number, (case, _, _) in enumerate(CASES):
+        ours = loads["bridge"][number]
+        ratios = {name: ours.rate / load[number].rate for name, load in loads.items() if name != "bridge"}
+        beside = ", ".join(f"{ratio:.2f} x {name} ({loads[name][number].rate:.0f})" for name, ratio in ratios.items())
+        bars = {name: bar for name, bar in BARS[number].items() if name in ratios}
+        row(
+            f"C-STORE 125 KB, {case}",
+            f"{ours.rate:.0f} objects/s, p99 {ours.p99 * 1000:.1f} ms; {beside}",
+            ", ".join(f"{bar:g} x {name}" for name, bar in bars.items()),
+            verdict(*((ratios[name], bar) for name, bar in bars.items())) if bars else "",
+        )
+        if number == 1 and "Orthanc" in loads:
+            theirs = loads["Orthanc"][number].p99
+            reached = verdict((ours.p99, theirs), most=True)
+            row("  p99 beside Orthanc's", f"{ours.p99 * 1000:.1f} / {theirs * 1000:.1f} ms", "below Orthanc's", reached)
+    whole_way(folder, count)
+
+
+def whole_way(folder: Path, count: int) -> None:
+    """From the cart to the created task, one association."""
+    rates: dict[str, float] = {}
+    for name in ("naive", "bridge"):
+        journal = folder / f"{name}.jsonl"
+        journal.touch()
+        api = sandbox(journal=journal)
+        try:
+            address = api.said["sandbox"].split()[0]
+            batch = objects(folder, f"whole-{name}", count)
+            environment = {"BRIDGE_CARDIO__BASE_URL": address, "BRIDGE_CARDIO__TOKEN": "sandbox-token"}
+            start = partial(pynetdicom, name="naive", environment=environment) if name == "naive" else None
+            place = folder / f"whole-{name}"
+            with start(place) if start is not None else bridge(place, address) as up:
+                began = time.perf_counter()
+                send(up.address, up.called, batch, 1, each=False)
+                while len(journal.read_text().splitlines()) < count:
+                    time.sleep(0.02)
+                rates[name] = count / (time.perf_counter() - began)
+        finally:
+            api.end()
+    ratio = rates["bridge"] / rates["naive"]
+    row(
+        "C-STORE to task, the whole way, one association",
+        f"{rates['bridge']:.0f} objects/s, {ratio:.2f} x a naive bridge ({rates['naive']:.0f})",
+        "3 x the naive bridge",
+        verdict((ratio, 3)),
+    )

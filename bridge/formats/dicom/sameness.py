@@ -62,7 +62,13 @@ def digests(obj: EcgObject) -> Digests:
 def _meaning(group: MultiplexGroup) -> bytes:
     """What the samples of a group mean, however it was written."""
     leads = [
-        [c.lead, c.microvolts and str(c.microvolts), *(n and str(n.normalize()) for n in (c.sensitivity, c.correction))]
+        [
+            c.lead,
+            c.microvolts and str(c.microvolts),
+            *(n and str(n.normalize()) for n in (c.sensitivity, c.correction)),
+            c.bits_stored,
+            c.no_number,
+        ]
         for c in group.channels
     ]
     baselines = [str(c.baseline.normalize()) for c in group.channels]

@@ -11,10 +11,14 @@ import structlog
 from bridge.clock import Clock
 from bridge.dicom_settings import DicomSettings
 from bridge.domain.states import State
-from bridge.errors import BadInput, CannotScale, CommitUnknown, StoreError, StoreFull
+from bridge.errors import BadInput, CommitUnknown, StoreError, StoreFull
 from bridge.formats.dicom.file_meta import file_head
-from bridge.formats.dicom.reader import ECG_SOP_CLASSES, EcgObject, check_identity, read_object, require_scalable
-from bridge.formats.dicom.sameness import digests
+from bridge.formats.dicom.reader import ECG_SOP_CLASSES, read_object
+from bridge.formats.dicom.sameness import Digests, digests
+from bridge.formats.dicom.structure import check_structure
+from bridge.receive.dicom.documents import DOCUMENT_SOP_CLASSES
+from bridge.receive.dicom.pdus import AbortReason, Breach
+from bridge.receive.dicom.session import Session
 from bridge.store import inbox
 from bridge.store.payloads import Incoming, Payloads
 from bridge.store.port import Store, Transaction
@@ -24,6 +28,8 @@ log = structlog.get_logger()
 RESTING_ECG = "1.2.840.10008.5.1.4.1.1.9.1.1"
 _LOOK = 0.1
 """Seconds that a look at the free space holds for."""
+_NO_END = 16 << 20
+"""Bytes that are passed over beyond twice the longest data set, before a sender is taken for a broken one."""
 
 
 class Status(IntEnum):
@@ -39,6 +45,9 @@ Answer = tuple[Status, str]
 """A status and its Error Comment: at most 64 characters, no patient value (PS3.7 C.4.1)."""
 
 NO_ROOM: Answer = (Status.OUT_OF_RESOURCES, "no room in the payload store")
+NOT_KEPT: Answer = (Status.OUT_OF_RESOURCES, "it could not be kept")
+MOST_VARIANTS = 8
+"""Of one UID: beyond them an object is not compared with each, but held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +57,7 @@ class Announced:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    calling_ae: str
-    called_ae: str
-    peer: str  # IP address
-    subject: str = ""  # common name of the peer's certificate
+    session: Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,6 @@ class _Checked:
     state: State
     reason: str
     answer: Answer
-    found: EcgObject | None = None
 
 
 class DicomIntake:
@@ -97,27 +102,62 @@ class DicomIntake:
             file = self._payloads.incoming()
         except StoreError as problem:
             log.error("object.not_kept", error=type(problem).__name__)
-            return Reception(self.keep, announced, None, 0, NO_ROOM)
+            return Reception(self.keep, announced, None, 0, _refusal(problem))
         return Reception(self.keep, announced, file, self.most(announced.sop_class_uid), None)
 
     def keep(self, announced: Announced, file: Incoming) -> Answer | None:
         """Keep a whole object: its answer, None where nothing may be said (A3). The file is let go of."""
-        unsure = False
+        unsure = True
         try:
             checked = _checked(file.path, announced)
             name, digest = file.keep()
-            unsure = True
             kept = self._write(announced, checked, name, digest, file.size)
             unsure = False
         except CommitUnknown:
             return None
         except StoreError as problem:
             log.error("object.not_kept", error=type(problem).__name__)
-            return NO_ROOM if isinstance(problem, StoreFull) else (Status.OUT_OF_RESOURCES, "it could not be kept")
+            file.close(unsure=True, needless=self._is_needless)
+            return _refusal(problem)
         finally:
             file.close(unsure=unsure)
         log.info("object.kept", message=kept.id, known=kept.known, state=str(kept.state), reason=checked.reason)
         return checked.answer
+
+    def _is_needless(self, payload: str) -> bool:
+        """Whether no row has this payload. Where the store cannot say so, a start will."""
+        try:
+            return not self._store.read_from_thread(lambda conn: inbox.refers_to(conn, payload))
+        except StoreError:
+            return False
+
+    def note_document(self, announced: Announced, digest: str, size: int) -> Answer | None:
+        """A document that came beside a waveform: noted, not kept. None where nothing may be said (A3)."""
+        arrival = inbox.Arrival(
+            kind="dicom",
+            type=DOCUMENT_SOP_CLASSES[announced.sop_class_uid],
+            received_at=self._clock.now(),
+            listener="dicom",
+            peer=announced.session.peer,
+            sender=announced.session.calling_ae,
+            sop_instance_uid=announced.sop_instance_uid,
+            identity=f"document:{announced.sop_instance_uid}:{digest}",
+            digest=digest,
+            size=size,
+        )
+        try:
+            kept = self._store.write_from_thread(
+                lambda tx: inbox.keep(
+                    tx, arrival, state=State.FILTERED, reason="document_discarded", answer=b"", answer_code="0000"
+                )
+            )
+        except CommitUnknown:
+            return None
+        except StoreError as problem:
+            log.error("document.not_noted", error=type(problem).__name__)
+            return (Status.OUT_OF_RESOURCES, "it could not be noted")
+        log.info("document.discarded", message=kept.id, known=kept.known)
+        return (Status.SUCCESS, "")
 
     def _write(self, announced: Announced, checked: _Checked, name: str, digest: str, size: int) -> inbox.Kept:
         """The row. What is there under this UID with other bytes is compared first (F29)."""
@@ -128,8 +168,8 @@ class DicomIntake:
             type=ECG_SOP_CLASSES.get(announced.sop_class_uid, announced.sop_class_uid),
             received_at=self._clock.now(),
             listener="dicom",
-            peer=announced.peer,
-            sender=announced.calling_ae,
+            peer=announced.session.peer,
+            sender=announced.session.calling_ae,
             sop_instance_uid=uid,
             identity=f"{'refused' if refused else 'sop'}:{uid}:{digest}",
             digest=digest,
@@ -140,26 +180,33 @@ class DicomIntake:
         compared: tuple[inbox.OtherObject, ...] = ()
 
         def work(tx: Transaction) -> inbox.Kept | tuple[inbox.OtherObject, ...]:
-            others = () if refused else inbox.others_of_uid(tx.conn, uid, digest)
-            if others != compared:
+            known = refused or inbox.is_known(tx.conn, arrival.identity)
+            others = () if known else inbox.others_of_uid(tx.conn, uid, digest)
+            if not known and others != compared:
                 return others
             code = f"{checked.answer[0]:04X}"
             return inbox.keep(tx, arrival, state=own[0], reason=own[1], answer=b"", answer_code=code, at_hand=True)
 
         while not isinstance(kept := self._store.write_from_thread(work), inbox.Kept):
             compared = kept  # reading them takes as long as they are: not inside a transaction
-            if checked.found is not None:
-                own = self._compared(checked.found, compared)
+            own = self._compared(self._payloads.path(name), compared) if compared else (checked.state, checked.reason)
         return kept
 
-    def _compared(self, found: EcgObject, others: tuple[inbox.OtherObject, ...]) -> tuple[State, str]:
+    @staticmethod
+    def _digests(path: Path) -> Digests | None:
+        """Of the object in a file; None where it cannot be read sample by sample."""
+        try:
+            return digests(read_object(path))
+        except (BadInput, OSError):
+            return None
+
+    def _compared(self, path: Path, others: tuple[inbox.OtherObject, ...]) -> tuple[State, str]:
         """What becomes of an object whose UID was here with other bytes: never a second task (F29)."""
-        mine = digests(found)
         reason = "uid_conflict"
-        for other in others:
-            try:
-                theirs = digests(read_object(self._payloads.path(other.payload)))
-            except (BadInput, OSError):
+        mine = self._digests(path) if len(others) <= MOST_VARIANTS else None
+        for other in others if mine is not None else ():
+            theirs = self._digests(self._payloads.path(other.payload))
+            if theirs is None or mine is None:
                 continue
             if theirs == mine:  # in another transfer syntax, or with something that concerns nobody
                 return State.DONE, "same_recording"
@@ -170,7 +217,7 @@ class DicomIntake:
 
 
 class Reception:
-    """One data set on its way in. `write` never raises: what failed is known, and the rest is passed over."""
+    """One data set on its way in. What fails is known at once, and the rest is passed over up to its end."""
 
     def __init__(
         self,
@@ -195,8 +242,10 @@ class Reception:
         return self._failed[0] if self._failed is not None else None
 
     def write(self, fragment: bytes | bytearray | memoryview) -> None:
-        """The next bytes of the data set."""
+        """The next bytes of the data set. Raises Breach where it goes on long after it was too long."""
         self._size += len(fragment)
+        if self._size > 2 * self._most + _NO_END:
+            raise Breach("a data set without an end", AbortReason.NOT_SPECIFIED)
         if self._failed is None and self._size > self._most:
             self._fail((Status.OUT_OF_RESOURCES, "larger than dicom.max_object or dicom.max_resting"))
         if self._failed is None:
@@ -222,28 +271,33 @@ class Reception:
             self._file.write(block)
         except StoreError as problem:
             log.error("object.not_kept", error=type(problem).__name__)
-            self._fail(NO_ROOM)
+            self._fail(_refusal(problem))
 
     def _fail(self, answer: Answer) -> None:
         self._failed = answer
         self.abandon()  # the room is wanted now
 
 
+def _refusal(problem: StoreError) -> Answer:
+    return NO_ROOM if isinstance(problem, StoreFull) else NOT_KEPT
+
+
 def _checked(path: Path, announced: Announced) -> _Checked:
+    """The bounded look before the answer: is it whole, and is it what the request says. The rest is the reader's."""
     try:
-        found = read_object(path)
-        check_identity(found, announced.sop_class_uid, announced.sop_instance_uid)
+        found = check_structure(path)
     except BadInput as problem:
-        if problem.code == Status.DOES_NOT_MATCH:
-            return _Checked(State.REJECTED, "not_what_it_says", (Status.DOES_NOT_MATCH, _comment(problem)))
         return _Checked(State.REJECTED, "corrupt", (Status.CANNOT_UNDERSTAND, _comment(problem)))
     except OSError as cause:
         raise StoreError(f"the payload store cannot be read: {cause.strerror}") from cause
-    try:
-        require_scalable(found.recording.rhythm())
-    except CannotScale:
-        return _Checked(State.HELD, "cannot_scale", (Status.SUCCESS, ""), found)
-    return _Checked(State.RECEIVED, "", (Status.SUCCESS, ""), found)
+    for keyword, inside, said in (
+        ("SOPClassUID", found.sop_class_uid, announced.sop_class_uid),
+        ("SOPInstanceUID", found.sop_instance_uid, announced.sop_instance_uid),
+    ):
+        if inside != said:
+            text = f"{keyword}: the object is not what the request announced"
+            return _Checked(State.REJECTED, "not_what_it_says", (Status.DOES_NOT_MATCH, text))
+    return _Checked(State.RECEIVED, "", (Status.SUCCESS, ""))
 
 
 def _comment(problem: BadInput) -> str:

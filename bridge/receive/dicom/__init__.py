@@ -1,0 +1,1 @@
+"""The DICOM door: an acceptor of our own on pynetdicom's codecs, and the services behind it."""
