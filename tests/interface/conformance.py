@@ -14,7 +14,7 @@ from bridge.dicom_settings import CommitmentSettings, DicomSettings, WorklistSet
 from bridge.formats.dicom.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from bridge.formats.dicom.reader import ECG_SOP_CLASSES
 from bridge.mapping import defaults
-from bridge.receive.dicom import association, negotiation, operations, pdus, places
+from bridge.receive.dicom import association, negotiation, operations, pdus, places, request
 from bridge.receive.dicom.documents import DOCUMENT_SOP_CLASSES
 from bridge.receive.dicom.intake import Status
 from tests.interface.page import code, table
@@ -58,8 +58,9 @@ STATUSES = {
     "attribute; kept to be looked at, and never a task",
 }
 OTHER_STATUSES = (
+    (operations.INVALID_INSTANCE, "a SOP Instance UID of more than 64 characters, or with ones that cannot be printed"),
     (operations.NOT_SUPPORTED, "the SOP class is not that of its presentation context"),
-    (operations.MISTYPED, "a C-STORE without an instance UID or without a data set"),
+    (operations.MISTYPED, "an operation without the instance UID or the data set that it needs"),
     (operations.NO_SUCH_OPERATION, "an operation that its SOP class does not have, or not here"),
 )
 
@@ -193,10 +194,13 @@ def limits() -> str:
     return table(
         ("limit", "value"),
         (
-            ("an association request", f"{negotiation.LONGEST:,} bytes"),
+            ("an association request", f"{request.LONGEST:,} bytes"),
             ("any other PDU", f"{pdus.MOST:,} bytes"),
             ("an identifier, or the information of an action", f"{operations.MOST_GATHERED:,} bytes"),
-            ("connections that ask for nothing, in all", f"{places.OUTSIDE}; then the one that waits longest goes"),
+            (
+                "connections that ask for nothing, in all",
+                f"{places.OUTSIDE}; then one goes, of the address that has most there",
+            ),
             ("connections that ask for nothing, of one address", f"{places.OUTSIDE_OF_PEER}; loopback apart"),
             ("TLS handshake", f"{association.HANDSHAKE:g} seconds"),
             ("ARTIM: to close after the last PDU, or to answer our release", f"{association.PARTING:g} seconds"),

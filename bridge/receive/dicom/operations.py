@@ -36,7 +36,8 @@ SUCCESS, CANCELLED = 0x0000, 0xFE00
 PENDING, PENDING_WITH_WARNING = 0xFF00, 0xFF01
 OUT_OF_RESOURCES, NOT_SUPPORTED, NO_SUCH_OPERATION = 0xA700, 0x0122, 0x0211
 PROCESSING_FAILURE, MISTYPED = 0x0110, 0x0212
-NO_SUCH_INSTANCE, RESOURCE_LIMITATION = 0x0112, 0x0213
+NO_SUCH_INSTANCE, RESOURCE_LIMITATION, INVALID_INSTANCE = 0x0112, 0x0213, 0x0117
+LONGEST_UID = 64  # PS3.5 §9.1; the rest of its rules are broken by devices in use, and kept as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +171,13 @@ class Services:
                 return Answered(Response(SUCCESS))
             case Field.C_STORE_RQ, uid if uid in ECG_SOP_CLASSES or uid in DOCUMENT_SOP_CLASSES:
                 return self._store(command, context, session)
-            case Field.C_FIND_RQ, uid if uid == MODALITY_WORKLIST and command.has_data_set:
+            case Field.C_FIND_RQ, uid if uid == MODALITY_WORKLIST:
+                if not command.has_data_set:
+                    return Answered(Response(MISTYPED, "a C-FIND needs an identifier"))
                 return Gathering(lambda value: self._find(value, context, session), OUT_OF_RESOURCES)
-            case Field.N_ACTION_RQ, uid if uid == STORAGE_COMMITMENT and command.has_data_set:
+            case Field.N_ACTION_RQ, uid if uid == STORAGE_COMMITMENT:
+                if not command.has_data_set:
+                    return Answered(Response(MISTYPED, "a commitment needs its references"))
                 if command.sop_instance_uid != COMMITMENT_INSTANCE:
                     return Answered(Response(NO_SUCH_INSTANCE, "not the well-known instance of PS3.4 J.3.5"))
                 return Gathering(lambda value: self._commit(value, command, context, session), RESOURCE_LIMITATION)
@@ -182,6 +187,8 @@ class Services:
         announced = Announced(command.sop_class_uid, command.sop_instance_uid, context.transfer_syntax, session)
         if not command.has_data_set or not command.sop_instance_uid:
             return Answered(Response(MISTYPED, "a C-STORE needs an instance UID and a data set"))
+        if len(command.sop_instance_uid) > LONGEST_UID or not command.sop_instance_uid.isprintable():
+            return Answered(Response(INVALID_INSTANCE, "SOPInstanceUID: no UID at all"))
         if command.sop_class_uid in DOCUMENT_SOP_CLASSES:
             return Storing(Discarding(self._intake, announced))
         return Storing(self._intake.begin(announced))
