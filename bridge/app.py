@@ -18,6 +18,7 @@ from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.deciding import Deciding
 from bridge.dispatch.delivering import Delivering
 from bridge.dispatch.last_read import LastRead
+from bridge.dispatch.objects import Objects
 from bridge.dispatch.policy import Reason
 from bridge.dispatch.reading import Reading
 from bridge.dispatch.telling import Telling
@@ -107,8 +108,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             proxy=settings.cardio.proxy,
         )
         stack.push_async_callback(client.aclose)
-        delivering = Delivering(store, payloads, client, Deciding(settings, key, clock), settings, clock, answers)
-        reading = Reading(store, payloads, rules, settings, clock, answers, delivering)
+        objects = Objects(payloads)
+        delivering = Delivering(
+            store, payloads, objects, client, Deciding(settings, key, clock), settings, clock, answers
+        )
+        reading = Reading(store, payloads, objects, rules, settings, clock, answers, delivering)
         replies = Replies()
         await store.write(lambda tx: destinations.note(tx, "cardio", down=False, at=clock.now()))
         store.subscribe(replies.hear)

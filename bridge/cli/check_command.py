@@ -136,8 +136,27 @@ def _listeners(settings: Any) -> Iterator[Line]:
         else:
             yield Line("ok", name, f"{listen} is free")
     yield from _hl7(settings)
-    if not settings.dicom.calling_ae_titles:
+    yield from _dicom(settings.dicom)
+
+
+def _dicom(dicom: Any) -> Iterator[Line]:
+    """Who may come in, and certificates that can be used: ours, and those that we show to peers."""
+    from bridge.errors import CannotListen, SettingsError
+    from bridge.receive.certificates import server_context
+    from bridge.receive.dicom.commitment_sender import client_context
+
+    try:
+        if dicom.tls is not None:
+            server_context(dicom.tls, "dicom.tls")
+        for peer in dicom.peers.values():
+            if peer.tls is not None:
+                client_context(peer.tls)
+    except (CannotListen, SettingsError) as problem:
+        yield Line("error", "dicom", str(problem))
+    if not dicom.calling_ae_titles and not dicom.certificates:
         yield Line("warning", "dicom", "dicom.calling_ae_titles is empty: any AE title may store")
+    if not dicom.allow and dicom.tls is None and dicom.insecure_plaintext:
+        yield Line("warning", "dicom", "dicom.allow is empty: any address may store without encryption")
 
 
 def _hl7(settings: Any) -> Iterator[Line]:

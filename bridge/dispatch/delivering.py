@@ -18,6 +18,7 @@ from bridge.dispatch.entering import Entered
 from bridge.dispatch.grouping import Due, Grouping
 from bridge.dispatch.health import Health
 from bridge.dispatch.in_hand import InHand, Moves, Taken
+from bridge.dispatch.objects import Objects
 from bridge.dispatch.policy import (
     OF_DESTINATION,
     Created,
@@ -38,7 +39,6 @@ from bridge.domain.states import MOVES, State
 from bridge.domain.task import Mapped
 from bridge.domain.verdict import OrderReply
 from bridge.errors import BadInput, CannotScale, CommitUnknown, StoreError
-from bridge.formats.dicom.reader import read_object
 from bridge.formats.ecg.proof import Form
 from bridge.formats.hl7.reader import Message
 from bridge.settings import Settings
@@ -60,6 +60,7 @@ class Delivering:
         self,
         store: Store,
         payloads: Payloads,
+        objects: Objects,
         client: CardioClient,
         deciding: Deciding,
         settings: Settings,
@@ -68,6 +69,7 @@ class Delivering:
     ) -> None:
         self._store = store
         self._payloads = payloads
+        self._objects = objects
         self._client = client
         self._deciding = deciding
         self._settings = settings
@@ -328,7 +330,7 @@ class Delivering:
         """Its groups, one after the other: each is matched, uploaded and sent before the next one begins."""
         claimed = work.claimed
         whole = book.mapped_from_json(json.loads(claimed.understood or "{}")["recording"])
-        found = await asyncio.to_thread(read_object, self._payloads.path(claimed.payload or ""))
+        found = await self._objects.read(claimed.payload or "")
         work.recording = found.recording
         work.selection = found.recording.selected(self._settings.recordings.several_groups)
         step = await self._moves.write(work, lambda tx: self._grouping.next(tx, work, whole))

@@ -17,11 +17,11 @@ from bridge.dispatch.apart import survive
 from bridge.dispatch.delivering import Delivering
 from bridge.dispatch.entering import Entering
 from bridge.dispatch.in_hand import Taken
+from bridge.dispatch.objects import Objects
 from bridge.dispatch.understand import Understood, understand_message, understand_recording
 from bridge.domain.states import State
 from bridge.domain.verdict import AckCode, Condition, Problem, Verdict
 from bridge.errors import BadInput, BridgeError, CommitUnknown, StoreError
-from bridge.formats.dicom.reader import read_object
 from bridge.formats.hl7.reader import Message
 from bridge.mapping.rules import Rules
 from bridge.settings import Settings
@@ -52,6 +52,7 @@ class Reading:
         self,
         store: Store,
         payloads: Payloads,
+        objects: Objects,
         rules: Mapping[str, Rules],
         settings: Settings,
         clock: Clock,
@@ -60,6 +61,7 @@ class Reading:
     ) -> None:
         self._store = store
         self._payloads = payloads
+        self._objects = objects
         self._rules = rules
         self._settings = settings
         self._clock = clock
@@ -195,8 +197,7 @@ class Reading:
                 now = self._clock.now()
                 understood = understand_message(message, claimed.sender, rules, self._settings, now, listener)
                 return _Read(claimed, understood, message)
-            path = self._payloads.path(claimed.payload or "")
-            found = await asyncio.to_thread(read_object, path)
+            found = await self._objects.read(claimed.payload or "")
             rules = self._rules_of(claimed.listener)
             return _Read(claimed, understand_recording(found, claimed.sender, rules, self._settings))
         except BadInput as problem:
