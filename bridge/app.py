@@ -109,10 +109,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
         stack.push_async_callback(client.aclose)
         objects = Objects(payloads)
+        door = DicomIntake(store, payloads, clock, settings.dicom)
         delivering = Delivering(
             store, payloads, objects, client, Deciding(settings, key, clock), settings, clock, answers
         )
-        reading = Reading(store, payloads, objects, rules, settings, clock, answers, delivering)
+        reading = Reading(store, payloads, objects, rules, settings, clock, answers, delivering, door.busy)
         replies = Replies()
         await store.write(lambda tx: destinations.note(tx, "cardio", down=False, at=clock.now()))
         store.subscribe(replies.hear)
@@ -123,7 +124,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         commitment = Commitment(store, settings, clock) if settings.dicom.commitment.enabled else None
         await _start_work(stack, reading, delivering, telling, commitment, up)
         entrance = AtOnce(rules, settings, clock, answers, delivering, last_read)
-        await _open_doors(stack, settings, store, payloads, replies, clock, entrance, commitment, up)
+        await _open_doors(stack, settings, store, payloads, replies, clock, entrance, door, commitment, up)
         yield up
 
 
@@ -182,16 +183,16 @@ async def _open_doors(
     replies: Replies,
     clock: Clock,
     entrance: AtOnce,
+    door: DicomIntake,
     commitment: Commitment | None,
     up: Running,
 ) -> None:
     """The console first, the doors in last; closed in the other order, so that nothing comes in while we drain."""
     sock = open_socket(*host_port(settings.console.listen), setting="console.listen")
     console = await stack.enter_async_context(serving(application(store, payloads), sock))
-    objects = DicomIntake(store, payloads, clock, settings.dicom)
     wanted = settings.dicom.worklist.enabled
     worklist = Worklist(store, settings, clock, site_key=site_key(settings)) if wanted else None
-    dicom = DicomAcceptor(Services(settings.dicom, objects, worklist, commitment), settings.dicom, store.on_fatal)
+    dicom = DicomAcceptor(Services(settings.dicom, door, worklist, commitment), settings.dicom, store.on_fatal)
     up.addresses["dicom"] = dicom.start()
     stack.push_async_callback(asyncio.to_thread, dicom.stop)
     for name, listener in settings.hl7.all().items():

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 BATCH = 64
 AT_HAND = 512
 """Messages that wait in memory; beyond that they are read from the store when their turn comes."""
+GIVE_WAY, LONGEST_WAY = 0.01, 1.0
+"""Seconds between two looks at whether objects are coming in, and how long they may go first."""
 ATTEMPTS = 3
 """A message that ends its reader this often is held (F28)."""
 
@@ -58,7 +60,9 @@ class Reading:
         clock: Clock,
         answers: Answers,
         delivering: Delivering,
+        doors_are_busy: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`doors_are_busy`: whether an object is coming in at this moment."""
         self._store = store
         self._payloads = payloads
         self._objects = objects
@@ -67,6 +71,7 @@ class Reading:
         self._clock = clock
         self._answers = answers
         self._delivering = delivering
+        self._doors_are_busy = doors_are_busy
         self._entering = Entering(settings, clock, answers)
         self._hand: deque[tuple[int, inbox.AtHand]] = deque()
         self._behind = True
@@ -92,6 +97,7 @@ class Reading:
         await self._left_over()
         while True:
             self.wake.clear()
+            await self._give_way()
             if self._hand and not self._behind:  # what is older and in the store goes first
                 taken = [self._hand.popleft() for _ in range(min(BATCH, len(self._hand)))]
                 # What was found in the store is here a second time where its notice came late.
@@ -109,6 +115,16 @@ class Reading:
                 await self._take_in(found, {})
             else:
                 await self.wake.wait()
+
+    async def _give_way(self) -> None:
+        """Objects that are coming in go first: a cart waits for its answer, and for this nobody does. Only for a while,
+        and only where nothing else is at hand.
+        """
+        while self._hand and self._doors_are_busy() and all(h.arrival.kind == "dicom" for _, h in self._hand):
+            waited = (self._clock.now() - self._hand[0][1].arrival.received_at).total_seconds()
+            if not 0 <= waited < LONGEST_WAY or len(self._hand) >= AT_HAND:
+                return
+            await self._clock.sleep(GIVE_WAY)
 
     async def _left_over(self) -> None:
         """What an earlier run received and did not understand: tried apart, counted, then read (F28)."""

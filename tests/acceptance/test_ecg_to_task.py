@@ -17,6 +17,7 @@ from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
+from bridge.receive.dicom.intake import DicomIntake
 from bridge.sandbox.ecg_object import Scale, Subject, build, write
 from bridge.sandbox.ecg_signal import ecg
 from bridge.settings import host_port
@@ -229,3 +230,21 @@ async def test_f5_an_object_that_is_whole_and_cannot_be_read_is_kept_and_held(ho
         assert (row.state, row.reason) == ("HELD", "unreadable")
         assert "ChannelDefinitionSequence: 11 definitions for 12 channels" in str(await it.show(row.id))
         assert it.sandbox.tasks == {}
+
+
+async def test_objects_that_keep_coming_in_go_first_and_hold_nothing_up_for_ever(
+    house: OpenHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[bool] = []
+
+    def always(_: DicomIntake) -> bool:
+        looks.append(True)
+        return True
+
+    monkeypatch.setattr(DicomIntake, "busy", always)
+    async with house() as it:
+        assert await it.store(recording(tmp_path)) == 0
+        assert "task=" in await it.hl7(order("C1", "PL-9")), "an order is answered meanwhile"
+        rows = await it.settled(2)
+        assert {row.state for row in rows} == {"CREATED"}
+    assert len(looks) > 1

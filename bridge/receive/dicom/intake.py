@@ -77,6 +77,7 @@ class DicomIntake:
         self._payloads = payloads
         self._clock = clock
         self._settings = settings
+        self._under_way: set[Reception] = set()
         self._looking = threading.Lock()
         self._looked_at = float("-inf")
         self._room = False
@@ -90,6 +91,10 @@ class DicomIntake:
                 self._room = self._payloads.free() >= 0
             return self._room
 
+    def busy(self) -> bool:
+        """Whether an object is coming in at this moment."""
+        return bool(self._under_way)
+
     def most(self, sop_class_uid: str) -> int:
         """The longest data set of a SOP class, bytes."""
         return self._settings.max_resting if sop_class_uid == RESTING_ECG else self._settings.max_object
@@ -97,15 +102,18 @@ class DicomIntake:
     def begin(self, announced: Announced) -> "Reception":
         """Room for one data set. It may have failed already: then its answer is known, and nothing is kept."""
         if not self.has_room():
-            return Reception(self.keep, announced, None, 0, NO_ROOM)
+            return Reception(self._keep, announced, None, 0, NO_ROOM)
         try:
             file = self._payloads.incoming()
         except StoreError as problem:
             log.error("object.not_kept", error=type(problem).__name__)
-            return Reception(self.keep, announced, None, 0, _refusal(problem))
-        return Reception(self.keep, announced, file, self.most(announced.sop_class_uid), None)
+            return Reception(self._keep, announced, None, 0, _refusal(problem))
+        reception = Reception(self._keep, announced, file, self.most(announced.sop_class_uid), None)
+        self._under_way.add(reception)
+        reception.over = self._under_way.discard
+        return reception
 
-    def keep(self, announced: Announced, file: Incoming) -> Answer | None:
+    def _keep(self, announced: Announced, file: Incoming) -> Answer | None:
         """Keep a whole object: its answer, None where nothing may be said (A3). The file is let go of."""
         unsure = True
         try:
@@ -233,6 +241,7 @@ class Reception:
         self._failed = failed
         self._most = most
         self._size = 0
+        self.over: Callable[[Reception], object] = lambda _: None
         if file is not None:
             self._append(file_head(announced.sop_class_uid, announced.sop_instance_uid, announced.transfer_syntax_uid))
 
@@ -254,13 +263,17 @@ class Reception:
     def finish(self) -> Answer | None:
         """The data set is whole: its answer; None where nothing may be said, so that the peer sends again (A3)."""
         file, self._file = self._file, None
-        if self._failed is not None or file is None:
-            return self._failed or NO_ROOM
-        return self._keep(self._announced, file)
+        try:
+            if self._failed is not None or file is None:
+                return self._failed or NO_ROOM
+            return self._keep(self._announced, file)
+        finally:
+            self.over(self)
 
     def abandon(self) -> None:
         """The association ended before the last fragment: nothing is kept (F4)."""
         file, self._file = self._file, None
+        self.over(self)
         if file is not None:
             file.close()
 
