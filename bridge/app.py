@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,10 @@ from bridge.store.sqlite import SqliteStore
 
 log = structlog.get_logger()
 
+SWITCH = 0.0005
+"""Seconds that one thread may compute while another waits. An object passes a dozen system calls on its way to its
+answer, and Python's own 5 ms would be waited for behind each of them while something else is being understood.
+"""
 DRAIN = 65.0
 """Seconds for POSTs in flight: their own deadline, and a little (F43)."""
 
@@ -208,6 +213,7 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
 
     Raises CannotListen where the store failed underway: a start goes through the integrity check (A4).
     """
+    sys.setswitchinterval(SWITCH)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 BATCH = 64
 AT_HAND = 512
 """Messages that wait in memory; beyond that they are read from the store when their turn comes."""
-GIVE_WAY, LONGEST_WAY = 0.01, 1.0
+GIVE_WAY, LONGEST_WAY = 0.01, 3.0
 """Seconds between two looks at whether objects are coming in, and how long they may go first."""
 ATTEMPTS = 3
 """A message that ends its reader this often is held (F28)."""

@@ -7,9 +7,9 @@ One writer also keeps clear of the WAL defect of SQLite before 3.51.3, which nee
 import asyncio
 import fcntl
 import os
-import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -22,12 +22,15 @@ import structlog
 from bridge.errors import CommitUnknown, StoreConflict, StoreError, StoreFull, StoreRefused
 from bridge.store.migrate import upgrade
 from bridge.store.port import Listener, Notice, Transaction, Work
+from bridge.store.waiting import Waiting
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
 GROUP = 128
 """Works in one commit at the most: bounds how long the first of them waits."""
+LONGEST = 0.004
+"""Seconds after which a group takes in no more: whoever comes now, a cart with an object, waits for its commit."""
 
 
 @dataclass(slots=True)
@@ -43,7 +46,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: Waiting[_Job] = Waiting()
         self._listeners: list[Listener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -83,7 +86,7 @@ class SqliteStore:
     def close(self) -> None:
         """Commit what waits, then let go of the file."""
         if self._thread is not None:
-            self._jobs.put(None)
+            self._jobs.close()
             self._thread.join()
             self._thread = None
         self._readers.dispose()
@@ -97,7 +100,7 @@ class SqliteStore:
 
     def submit(self, work: Work[T]) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._jobs.put(_Job(work, future))
+        self._jobs.put(_Job(work, future), urgent=False)
         return future
 
     async def write(self, work: Work[T]) -> T:
@@ -105,7 +108,7 @@ class SqliteStore:
 
     def write_from_thread(self, work: Work[T]) -> T:
         future: Future[T] = Future()
-        self._jobs.put(_Job(work, future))
+        self._jobs.put(_Job(work, future), urgent=True)
         return future.result()
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
@@ -120,29 +123,21 @@ class SqliteStore:
 
     def _write_all(self) -> None:
         with self._engine.connect() as conn:
-            last = False
-            while not last:
-                first = self._jobs.get()
-                if first is None:
-                    break
-                group = [first]
-                while len(group) < GROUP:
-                    try:
-                        job = self._jobs.get_nowait()
-                    except queue.Empty:
-                        break
-                    if job is None:
-                        last = True
-                        break
-                    group.append(job)
+            while group := self._jobs.group(GROUP):
                 self._commit(conn, group)
 
     def _commit(self, conn: sa.Connection, group: list[_Job]) -> None:
         notices: list[Notice] = []
         try:
             self._begin(conn)
-            for job in group:
-                self._run(conn, job, notices, alone=len(group) == 1)
+            alone, by = len(group) == 1, time.monotonic() + LONGEST
+            for number, job in enumerate(group):
+                if number and time.monotonic() > by:
+                    left = group[number:]
+                    self._jobs.put_back(left, urgent=sum(isinstance(one.future, Future) for one in left))
+                    del group[number:]
+                    break
+                self._run(conn, job, notices, alone=alone)
             self._end(conn)
         except Exception as problem:  # noqa: BLE001  edge of the writer's loop: every job of the group is told
             cause = _mapped(problem) if isinstance(problem, (sa.exc.DBAPIError, sqlite3.Error)) else problem

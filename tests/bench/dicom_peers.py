@@ -89,6 +89,7 @@ def _serve(port: int, handle: Any) -> None:
 
     entity = AE(ae_title="PEER")
     entity.maximum_pdu_size = 131_072
+    entity.maximum_associations = 1000  # its own 10 turns carts away that come right behind one another
     for uid in CLASSES:
         entity.add_supported_context(uid)
     entity.start_server(("127.0.0.1", port), evt_handlers=[(evt.EVT_C_STORE, handle)])

@@ -28,6 +28,8 @@ log = structlog.get_logger()
 RESTING_ECG = "1.2.840.10008.5.1.4.1.1.9.1.1"
 _LOOK = 0.1
 """Seconds that a look at the free space holds for."""
+_MOMENT = 0.03
+"""Seconds between two objects that a sender has at hand."""
 _NO_END = 16 << 20
 """Bytes that are passed over beyond twice the longest data set, before a sender is taken for a broken one."""
 
@@ -78,6 +80,7 @@ class DicomIntake:
         self._clock = clock
         self._settings = settings
         self._under_way: set[Reception] = set()
+        self._over_at = float("-inf")
         self._looking = threading.Lock()
         self._looked_at = float("-inf")
         self._room = False
@@ -92,8 +95,8 @@ class DicomIntake:
             return self._room
 
     def busy(self) -> bool:
-        """Whether an object is coming in at this moment."""
-        return bool(self._under_way)
+        """Whether objects are coming in: one at this moment, or one a moment ago."""
+        return bool(self._under_way) or self._clock.monotonic() - self._over_at < _MOMENT
 
     def most(self, sop_class_uid: str) -> int:
         """The longest data set of a SOP class, bytes."""
@@ -110,8 +113,12 @@ class DicomIntake:
             return Reception(self._keep, announced, None, 0, _refusal(problem))
         reception = Reception(self._keep, announced, file, self.most(announced.sop_class_uid), None)
         self._under_way.add(reception)
-        reception.over = self._under_way.discard
+        reception.over = self._note_over
         return reception
+
+    def _note_over(self, reception: "Reception") -> None:
+        self._under_way.discard(reception)
+        self._over_at = self._clock.monotonic()
 
     def _keep(self, announced: Announced, file: Incoming) -> Answer | None:
         """Keep a whole object: its answer, None where nothing may be said (A3). The file is let go of."""
