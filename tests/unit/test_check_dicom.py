@@ -18,7 +18,11 @@ def told(**settings: object) -> list[tuple[str, str]]:
         ({}, "warning", "calling_ae_titles is empty"),
         ({"listen": "0.0.0.0:0", "insecure_plaintext": True}, "warning", "allow is empty"),
         ({"tls": {"certificate": "none.pem", "key": "none.key"}}, "error", "dicom.tls: the certificate"),
-        ({"peers": {"CART": {"address": "127.0.0.1:1", "tls": {"ca": "none.pem"}}}}, "error", "dicom.peers: tls: the certificate"),
+        (
+            {"peers": {"CART": {"address": "127.0.0.1:1", "tls": {"ca": "none.pem"}}}},
+            "error",
+            "dicom.peers: tls: the certificate",
+        ),
     ],
 )
 def test_what_is_missing_is_said_with_its_setting(
