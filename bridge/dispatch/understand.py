@@ -134,7 +134,7 @@ def _admission(
             own = settings.site.assigning_authority
             merges, missing = merges_of(source, rules, trusted=trusted, site_authority=own, now=now)
             if missing and EVENTS[event] is not Admission.MOVE:
-                text = f"no identifier in {missing} that can be merged, of a trusted authority that both sides have"
+                text = f"no identifier in {missing} of a trusted authority that both sides have"
                 return _refused(Problem(Condition.REQUIRED_FIELD_MISSING, text, missing), sent_at=sent_at)
         known = Demographics(**{key: value or "" for key, value in update.said.items()})
         persons.append(Person(update, known, merges, _visits(source)))

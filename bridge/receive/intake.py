@@ -374,7 +374,7 @@ def unsupported(message: Message, rules: ListenerSettings) -> Verdict | None:
     if (header.type, message.trigger) not in HANDLED:
         known = {t for t, _ in HANDLED}
         condition = Condition.UNSUPPORTED_EVENT_CODE if header.type in known else Condition.UNSUPPORTED_MESSAGE_TYPE
-        text = "taken here: ORM O01, OMG O19, OMI O23, and ADT; its events are in the interface description"
+        text = "taken: ORM O01, OMG O19, OMI O23, ADT (events: interface description)"
         where = "MSH-9.2" if header.type in known else "MSH-9.1"
         return _told(Problem(condition, text, where), rules.codes)
     if header.processing_id not in rules.processing_ids:

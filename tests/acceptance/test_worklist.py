@@ -16,6 +16,7 @@ from bridge.sandbox.ecg_object import Subject, build, write
 from bridge.sandbox.ecg_signal import ecg
 from bridge.settings import host_port, load
 from tests.acceptance.scene import House, OpenHouse, order
+from tests.authority import Authority
 
 ON = {"BRIDGE_DICOM__WORKLIST": "{ enabled = true }", "BRIDGE_DICOM__CALLING_AE_TITLES": '["CART1"]'}
 PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
@@ -31,8 +32,8 @@ class Cart:
     folder: Path
     calls: Iterator[int]
 
-    async def ask(self, it: House, *keys: str, calling: str = "CART1") -> list[Dataset]:
-        """The matches, as they came over the network."""
+    async def ask(self, it: House, *keys: str, calling: str = "CART1", tls: tuple[object, ...] = ()) -> list[Dataset]:
+        """The matches, as they came over the network. `tls` are options of the program."""
         folder = self.folder / f"found{next(self.calls)}"
         folder.mkdir()
         host, port = host_port(it.up.addresses["dicom"])
@@ -40,7 +41,7 @@ class Cart:
         titles = ["-aet", calling, "-aec", "CARDIOBRIDGE"]
         done = await asyncio.to_thread(
             subprocess.run,
-            [self.findscu, "-W", "-X", "-od", folder, *titles, *wanted, host, str(port)],
+            [self.findscu, "-W", "-X", "-od", folder, *map(str, tls), *titles, *wanted, host, str(port)],
             capture_output=True,
             timeout=30,
             check=False,
@@ -188,6 +189,23 @@ async def test_the_ecg_of_a_patient_who_has_a_new_name_since_the_order_attaches_
         assert (rows[2].state, rows[2].reason) == ("CREATED", "")
         (made,) = (t.request for t in it.sandbox.tasks.values() if "upload_id" in t.request)
         assert (made["patient_last_name"], made["investigation_id"]) == ("Neumann", "ACCPL-1")
+
+
+@pytest.mark.peer
+async def test_a_worklist_over_mutual_tls_needs_no_list_of_titles(house: OpenHouse, cart: Cart, tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path)
+    certificate, key = authority.sign("bridge")
+    own, own_key = authority.sign("cart1")
+    tls = f'{{ certificate = "{certificate}", key = "{key}", client_ca = "{authority.certificate}" }}'
+    async with house(BRIDGE_DICOM__WORKLIST="{ enabled = true }", BRIDGE_DICOM__TLS=tls) as it:
+        await it.hl7(order("C1", "PL-1"))
+        shown = ("+tls", own_key, own, "+cf", authority.certificate)
+        (match,) = await cart.ask(it, *PATIENT, *NUMBERS, tls=shown)
+        assert (match.PatientID, match.AccessionNumber) == ("4711", "ACCPL-1")
+        with pytest.raises(AssertionError):
+            await cart.ask(it, *PATIENT, tls=("+tla", "+cf", authority.certificate))
+        with pytest.raises(AssertionError):
+            await cart.ask(it, *PATIENT)
 
 
 @pytest.mark.peer
