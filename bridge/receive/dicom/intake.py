@@ -195,9 +195,8 @@ class DicomIntake:
         compared: tuple[inbox.OtherObject, ...] = ()
 
         def work(tx: Transaction) -> inbox.Kept | tuple[inbox.OtherObject, ...]:
-            known = refused or inbox.is_known(tx.conn, arrival.identity)
-            others = () if known else inbox.others_of_uid(tx.conn, uid, digest)
-            if not known and others != compared:
+            others = () if refused else inbox.others_of_uid(tx.conn, uid, digest)
+            if others != compared and not inbox.is_known(tx.conn, arrival.identity):
                 return others
             code = f"{checked.answer[0]:04X}"
             return inbox.keep(tx, arrival, state=own[0], reason=own[1], answer=b"", answer_code=code, at_hand=True)
