@@ -19,7 +19,7 @@ from bridge.store import listing
 from bridge.store.sqlite import reader_engine
 from tests.acceptance.scene import order
 
-KILLS = int(os.environ.get("BRIDGE_KILLS", "100"))
+KILLS = int(os.environ.get("BRIDGE_KILLS", "25"))
 
 
 class Service:
