@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from bridge import app
-from bridge.dispatch import delivering, policy
+from bridge.dispatch import policy
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.cardio.response import Response, outcome_of, read_task_ids, read_upload_id
 from bridge.dispatch.deciding import Deciding
 from bridge.dispatch.delivering import UPLOADS
 from bridge.domain.outcome import NotSent, Outcome
+from bridge.domain.recording import Recording
 from bridge.sandbox.peer import PeerError
 from bridge.store.listing import Row
 from tests.acceptance.receiver import acknowledge, field_of, receiving
@@ -254,15 +255,21 @@ async def test_f10_the_application_answer_of_enhanced_mode_follows_after_the_sta
 async def test_f28_a_recording_that_ends_its_sender_is_held_and_the_patients_next_message_goes_on(
     house: OpenHouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def unforeseen(path: Path) -> Any:
+    def unforeseen(*_: Any) -> Any:
         raise RuntimeError("unforeseen")
 
     async with house() as it:
-        monkeypatch.setattr(delivering, "read_object", unforeseen)
+        monkeypatch.setattr(Recording, "selected", _once_then(Recording.selected, unforeseen))
         assert await it.store(recording(tmp_path)) == 0
         await it.until(stands(0, "HELD", "poison"), 5)
         assert field_of(await it.hl7(order()), "MSA", 3) == "task=4711"
         assert not it.up.failed.is_set()
+
+
+def _once_then(first: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
+    """It is read for understanding without a fault, and then for sending."""
+    calls = iter((first,))
+    return lambda *args: next(calls, then)(*args)
 
 
 async def test_f28_what_a_post_came_to_is_kept_where_the_order_behind_it_cannot_be_decided(
