@@ -269,7 +269,11 @@ async def test_f28_a_recording_that_ends_its_sender_is_held_and_the_patients_nex
 def _once_then(first: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
     """It is read for understanding without a fault, and then for sending."""
     calls = iter((first,))
-    return lambda *args: next(calls, then)(*args)
+
+    def call(*args: Any) -> Any:
+        return next(calls, then)(*args)
+
+    return call
 
 
 async def test_f28_what_a_post_came_to_is_kept_where_the_order_behind_it_cannot_be_decided(
