@@ -129,7 +129,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         commitment = Commitment(store, settings, clock) if settings.dicom.commitment.enabled else None
         await _start_work(stack, reading, delivering, telling, commitment, up)
         entrance = AtOnce(rules, settings, clock, answers, delivering, last_read)
-        await _open_doors(stack, settings, store, payloads, replies, clock, entrance, door, commitment, up)
+        await _open_doors(stack, settings, store, payloads, replies, clock, key, entrance, door, commitment, up)
         yield up
 
 
@@ -187,6 +187,7 @@ async def _open_doors(
     payloads: Payloads,
     replies: Replies,
     clock: Clock,
+    key: bytes,
     entrance: AtOnce,
     door: DicomIntake,
     commitment: Commitment | None,
@@ -196,7 +197,7 @@ async def _open_doors(
     sock = open_socket(*host_port(settings.console.listen), setting="console.listen")
     console = await stack.enter_async_context(serving(application(store, payloads), sock))
     wanted = settings.dicom.worklist.enabled
-    worklist = Worklist(store, settings, clock, site_key=site_key(settings)) if wanted else None
+    worklist = Worklist(store, settings, clock, site_key=key) if wanted else None
     dicom = DicomAcceptor(Services(settings.dicom, door, worklist, commitment), settings.dicom, store.on_fatal)
     up.addresses["dicom"] = dicom.start()
     stack.push_async_callback(asyncio.to_thread, dicom.stop)

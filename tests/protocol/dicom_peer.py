@@ -6,8 +6,8 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -124,7 +124,6 @@ class Peer:
     """One connection, as a script drives it. What comes back is read PDU by PDU."""
 
     sock: socket.socket
-    said: bytearray = field(default_factory=bytearray)
 
     @classmethod
     def to(cls, address: tuple[str, int], *, tls: ssl.SSLContext | None = None, timeout: float = 15) -> Self:
@@ -213,9 +212,3 @@ def until(is_so: Any, seconds: float = 15) -> None:
     while not is_so():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.005)
-
-
-def each(address: tuple[str, int], count: int) -> Iterator[Peer]:
-    """So many connections, opened one after the other."""
-    for _ in range(count):
-        yield Peer.to(address)

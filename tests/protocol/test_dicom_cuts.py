@@ -2,6 +2,7 @@
 
 import random
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,15 @@ def test_ps3_4_b_2_3_an_object_that_is_not_what_was_announced_is_a900(tmp_path: 
             ("REJECTED", "not_what_it_says"),
             ("RECEIVED", ""),
         ]
+
+
+def test_f24_a_long_object_that_finds_no_room_is_read_to_its_end_and_told_a700(tmp_path: Path) -> None:
+    """The room went between the association and its object."""
+    with door(tmp_path) as up, Peer.to(up.address) as peer:
+        peer.open()
+        up.payloads.free = lambda: -1  # type: ignore[method-assign]
+        time.sleep(0.15)  # the last look at the disk holds for a tenth of a second
+        peer.send(p_data(store_command("1.2.3"), context=3, command=True))
+        peer.send(p_data(bytes(120_000), context=3, last=False) * 200, p_data(b"", context=3))
+        assert peer.answer().Status == 0xA700
+        assert (up.rows(), up.spooled()) == ([], [])

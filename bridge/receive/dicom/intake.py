@@ -104,14 +104,15 @@ class DicomIntake:
 
     def begin(self, announced: Announced) -> "Reception":
         """Room for one data set. It may have failed already: then its answer is known, and nothing is kept."""
+        most = self.most(announced.sop_class_uid)
         if not self.has_room():
-            return Reception(self._keep, announced, None, 0, NO_ROOM)
+            return Reception(self._keep, announced, None, most, NO_ROOM)
         try:
             file = self._payloads.incoming()
         except StoreError as problem:
             log.error("object.not_kept", error=type(problem).__name__)
-            return Reception(self._keep, announced, None, 0, _refusal(problem))
-        reception = Reception(self._keep, announced, file, self.most(announced.sop_class_uid), None)
+            return Reception(self._keep, announced, None, most, _refusal(problem))
+        reception = Reception(self._keep, announced, file, most, None)
         self._under_way.add(reception)
         reception.over = self._note_over
         return reception
@@ -148,18 +149,7 @@ class DicomIntake:
 
     def note_document(self, announced: Announced, digest: str, size: int) -> Answer | None:
         """A document that came beside a waveform: noted, not kept. None where nothing may be said (A3)."""
-        arrival = inbox.Arrival(
-            kind="dicom",
-            type=DOCUMENT_SOP_CLASSES[announced.sop_class_uid],
-            received_at=self._clock.now(),
-            listener="dicom",
-            peer=announced.session.peer,
-            sender=announced.session.calling_ae,
-            sop_instance_uid=announced.sop_instance_uid,
-            identity=f"document:{announced.sop_instance_uid}:{digest}",
-            digest=digest,
-            size=size,
-        )
+        arrival = self._arrival(announced, "document", digest, size)
         try:
             kept = self._store.write_from_thread(
                 lambda tx: inbox.keep(
@@ -174,23 +164,30 @@ class DicomIntake:
         log.info("document.discarded", message=kept.id, known=kept.known)
         return (Status.SUCCESS, "")
 
-    def _write(self, announced: Announced, checked: _Checked, name: str, digest: str, size: int) -> inbox.Kept:
-        """The row. What is there under this UID with other bytes is compared first (F29)."""
-        refused = checked.state is State.REJECTED
-        uid = announced.sop_instance_uid
-        arrival = inbox.Arrival(
+    def _arrival(
+        self, announced: Announced, role: str, digest: str, size: int, payload: str | None = None
+    ) -> inbox.Arrival:
+        """The row's facts. `role` keeps apart what must not be taken for a resend of one another."""
+        uid = announced.sop_class_uid
+        return inbox.Arrival(
             kind="dicom",
-            type=ECG_SOP_CLASSES.get(announced.sop_class_uid, announced.sop_class_uid),
+            type=ECG_SOP_CLASSES.get(uid) or DOCUMENT_SOP_CLASSES.get(uid, uid),
             received_at=self._clock.now(),
             listener="dicom",
             peer=announced.session.peer,
             sender=announced.session.calling_ae,
-            sop_instance_uid=uid,
-            identity=f"{'refused' if refused else 'sop'}:{uid}:{digest}",
+            sop_instance_uid=announced.sop_instance_uid,
+            identity=f"{role}:{announced.sop_instance_uid}:{digest}",
             digest=digest,
-            payload=name,
+            payload=payload,
             size=size,
         )
+
+    def _write(self, announced: Announced, checked: _Checked, name: str, digest: str, size: int) -> inbox.Kept:
+        """The row. What is there under this UID with other bytes is compared first (F29)."""
+        refused = checked.state is State.REJECTED
+        uid = announced.sop_instance_uid
+        arrival = self._arrival(announced, "refused" if refused else "sop", digest, size, payload=name)
         own = (checked.state, checked.reason)
         compared: tuple[inbox.OtherObject, ...] = ()
 
@@ -250,11 +247,6 @@ class Reception:
         self.over: Callable[[Reception], object] = lambda _: None
         if file is not None:
             self._append(file_head(announced.sop_class_uid, announced.sop_instance_uid, announced.transfer_syntax_uid))
-
-    @property
-    def failed(self) -> Status | None:
-        """What the answer will be for certain; the data set is still read to its end."""
-        return self._failed[0] if self._failed is not None else None
 
     def write(self, fragment: bytes | bytearray | memoryview) -> None:
         """The next bytes of the data set. Raises Breach where it goes on long after it was too long."""
