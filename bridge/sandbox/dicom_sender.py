@@ -17,6 +17,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 
 from bridge.errors import BadInput
 from bridge.sandbox.peer import Address, PeerError
@@ -28,6 +29,7 @@ _config.STORE_SEND_CHUNKED_DATASET = True
 FilePath = str | os.PathLike[str]
 
 _VERIFICATION = UID("1.2.840.10008.1.1")  # PS3.4 A.4
+_REJECT = 0x03  # PS3.8 §9.3.4
 _MOST_CONTEXTS = 128  # PS3.8 §9.3.2.2: context IDs are the odd numbers of one byte
 
 
@@ -52,6 +54,16 @@ def _context_of(path: FilePath) -> tuple[str, str]:
         return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
     except (InvalidDicomError, AttributeError, EOFError) as cause:
         raise BadInput(f"{os.fspath(path)}: no SOP class and transfer syntax in it; {way_out}") from cause
+
+
+def _reasons(pdu: bytes) -> str:
+    """Why, in words (PS3.8 table 9-21), or as the numbers where the table does not know them."""
+    rejection = A_ASSOCIATE_RJ()
+    rejection.decode(pdu)
+    try:
+        return f"{rejection.result_str}, {rejection.reason_str}"
+    except ValueError:
+        return f"result {rejection.result}, source {rejection.source}, reason {rejection.reason_diagnostic}"
 
 
 class _HeldSocket:
@@ -102,6 +114,7 @@ class CartAssociation:
         if not contexts:
             ae.add_requested_context(_VERIFICATION)
         connected: list[Any] = []
+        received: list[evt.Event] = []
         held: Any = _HeldSocket(tls)
         try:
             self._association: Association = ae.associate(
@@ -109,22 +122,23 @@ class CartAssociation:
                 port,
                 ae_title=called,
                 tls_args=(held, host),
-                evt_handlers=[(evt.EVT_CONN_OPEN, connected.append)],
+                evt_handlers=[(evt.EVT_CONN_OPEN, connected.append), (evt.EVT_DATA_RECV, received.append)],
             )
         except OSError as cause:
             raise PeerError(f"{self._peer} cannot be reached: {cause.strerror or cause}") from cause
         if not self._association.is_established:
             held.close()
-            raise PeerError(self._why_not(connected=bool(connected), tls=tls is not None))
+            raise PeerError(self._why_not(connected=bool(connected), received=received, tls=tls is not None))
 
-    def _why_not(self, *, connected: bool, tls: bool) -> str:
+    def _why_not(self, *, connected: bool, received: Sequence[evt.Event], tls: bool) -> str:
         if not connected:
             return f"{self._peer} cannot be reached{' with TLS' if tls else ''}: is the listener there?"
-        said = self._association.acceptor.primitive
-        if said is None:
+        # pynetdicom's own verdict misses a rejection that comes, and ends the connection, before its thread wakes
+        for event in received:
+            if event.data[0] == _REJECT:
+                return f"{self._peer} rejected the association: {_reasons(event.data)}"
+        if self._association.acceptor.primitive is None:
             return f"{self._peer} ended the association without an answer"
-        if self._association.is_rejected:
-            return f"{self._peer} rejected the association: {said.result_str}, {said.reason_str}"
         return f"{self._peer} takes none of the classes and transfer syntaxes of these files"
 
     def store(self, path: FilePath, *, message_id: int = 1) -> Stored:

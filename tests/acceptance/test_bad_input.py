@@ -160,7 +160,7 @@ async def test_no_room_is_ar_207_and_a_refused_association(house: OpenHouse) -> 
         assert "207" in answer
         host, port = host_port(it.up.addresses["dicom"])
         path = Path("sample_messages/03_ecg_for_order.dcm")
-        with pytest.raises(PeerError, match=r"rejected|without an answer"):
+        with pytest.raises(PeerError, match="rejected"):
             await asyncio.to_thread(dicom_sender.store, host, port, [path])
         assert await asyncio.to_thread(dicom_sender.echo, host, port) == 0, "an echo needs no room"
         assert await it.messages() == []

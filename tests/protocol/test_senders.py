@@ -5,6 +5,7 @@ import contextlib
 import re
 import socket
 import ssl
+import threading
 from datetime import datetime
 from pathlib import Path
 
@@ -249,6 +250,38 @@ def test_statuses_come_back_in_order_and_say_what_was_taken():
     with dicom_peer((0x0000, 0xA700, 0xB007, 0xC000)) as (port, _):
         assert dicom_sender.store("127.0.0.1", port, [path] * 4) == [0x0000, 0xA700, 0xB007, 0xC000]
     assert [dicom_sender.Stored(s).taken for s in (0, 1, 0xB007, 0xA700, 0xC000, 0x0122)] == [True] * 3 + [False] * 3
+
+
+def rejections(reasons: list[int]) -> list[str]:
+    """What our cart says of a peer that rejects it with these reasons and ends the connection at once."""
+
+    def reject(server: socket.socket) -> None:
+        for reason in reasons:
+            peer, _ = server.accept()
+            with peer:
+                peer.recv(65536)
+                peer.sendall(bytes([3, 0, 0, 0, 0, 4, 0, 1, 1, reason]))
+
+    told = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = threading.Thread(target=reject, args=(server,))
+        peer.start()
+        for _ in reasons:
+            with pytest.raises(PeerError) as why:
+                dicom_sender.echo(*server.getsockname(), timeout=2)
+            told.append(str(why.value).partition("rejected the association: ")[2])
+        peer.join()
+    return told
+
+
+def test_a_rejection_that_ends_the_connection_at_once_is_told_each_time():
+    assert set(rejections([7] * 150)) == {"Rejected (Permanent), Called AE title not recognised"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # pynetdicom's own thread
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_rejection_for_a_reason_that_no_table_knows_is_told_by_its_numbers():
+    assert rejections([99]) == ["result 1, source 1, reason 99"]
 
 
 def test_c_echo_and_a_rejected_association():
