@@ -48,6 +48,8 @@ message = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
     sa.Column("next_at", sa.BigInteger, nullable=True),
     sa.Column("owner", sa.Text, nullable=True),
+    sa.Column("destination", sa.Text, nullable=False, default=""),  # its route, since it was understood (F42)
+    sa.Column("decision", sa.Text, nullable=True),  # JSON: what a person decided of it
     sqlite_autoincrement=True,  # an id is never used twice
 )
 sa.Index("ix_message_open", message.c.state, message.c.id, sqlite_where=_OPEN, postgresql_where=_OPEN)
@@ -235,9 +237,13 @@ task = sa.Table(
     sa.Column("task_ids", sa.Text, nullable=False, default=""),  # comma list: 64-bit, unsigned
     sa.Column("api_status", sa.Integer, nullable=True),
     sa.Column("api_text", sa.Text, nullable=False, default=""),
+    sa.Column("watch_at", sa.BigInteger, nullable=True),  # when its status is asked for next; null: not any more
+    sa.Column("watched", sa.Text, nullable=False, default=""),  # JSON: what its status said last
     sa.UniqueConstraint("key", "generation"),  # at most one task
     sa.Index("ix_task_task_ids", "task_ids"),
 )
+_WATCHED = sa.text("watch_at IS NOT NULL")
+sa.Index("ix_task_watch_at", task.c.watch_at, task.c.id, sqlite_where=_WATCHED, postgresql_where=_WATCHED)
 
 destination = sa.Table(
     "destination",
@@ -246,6 +252,27 @@ destination = sa.Table(
     sa.Column("down", sa.Boolean, nullable=False, default=False),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("since", sa.BigInteger, nullable=False),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),  # who
+    sa.Column("action", sa.Text, nullable=False),  # release | replay | discard | resolve | reveal | …
+    sa.Column("outcome", sa.Text, nullable=False),  # done | refused
+    sa.Column("message_id", _ID, sa.ForeignKey("message.id"), nullable=True, index=True),
+    sa.Column("detail", sa.Text, nullable=False),  # JSON, without a patient's value
+    sa.Column("previous", sa.Text, nullable=False, unique=True),  # hash of the row before: the chain has no fork
+    sa.Column("hash", sa.Text, nullable=False, unique=True),
+)
+
+mark = sa.Table(
+    "mark",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),  # epoch | …
+    sa.Column("value", sa.Text, nullable=False),
 )
 
 
