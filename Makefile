@@ -2,9 +2,10 @@
 # ARGS is handed on:  make demo ARGS=--once    make test ARGS="-k mllp"
 PYTHON ?= python3
 ARGS   ?=
+ROUNDS ?= 1
 BIN    := .venv/bin
 
-.PHONY: demo test check bench lint lock clean
+.PHONY: demo test check bench campaign lint lock clean
 
 demo: .venv/.ready
 	@$(BIN)/bridge demo $(ARGS)
@@ -22,6 +23,10 @@ check: lint test
 
 bench: .venv/.ready
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+# Kills, power cuts, faults of every kind: about 20 minutes a round. ROUNDS=20 goes on for hours, results add up.
+campaign: .venv/.ready
+	@$(BIN)/python -m tests.campaign --rounds $(ROUNDS) $(ARGS)
 
 # A step that failed leaves no stamp, so the next call does it again.
 .venv/.ready: deploy/requirements-dev.lock pyproject.toml

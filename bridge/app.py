@@ -2,27 +2,36 @@
 
 import asyncio
 import contextlib
+import functools
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import structlog
 
+from bridge import logs
 from bridge.clock import Clock, SystemClock
+from bridge.console.control import controlled
+from bridge.console.metrics import Metrics
 from bridge.console.pages import application
+from bridge.dispatch.acting import Acting
+from bridge.dispatch.alarms import Alarms
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.at_once import AtOnce
-from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.deciding import Deciding
 from bridge.dispatch.delivering import Delivering
+from bridge.dispatch.destinations import Destinations
 from bridge.dispatch.last_read import LastRead
 from bridge.dispatch.objects import Objects
 from bridge.dispatch.policy import Reason
 from bridge.dispatch.reading import Reading
+from bridge.dispatch.routing import check_routes
 from bridge.dispatch.telling import Telling
+from bridge.dispatch.watching import Watching
 from bridge.errors import CannotListen, SettingsError
 from bridge.mapping.in_force import rules_in_force
 from bridge.receive.dicom.acceptor import DicomAcceptor
@@ -35,9 +44,11 @@ from bridge.receive.mllp_server import MllpServer
 from bridge.receive.replies import Replies
 from bridge.serving import open_socket, serving
 from bridge.settings import Settings, host_port
-from bridge.store import destinations, inbox, line
+from bridge.store import destinations, inbox, line, marks, quarantine
+from bridge.store.ballast import Ballast
+from bridge.store.durable import make_folder, write_whole
 from bridge.store.payloads import Payloads
-from bridge.store.port import Notice
+from bridge.store.port import Notice, Transaction
 from bridge.store.sqlite import SqliteStore
 
 log = structlog.get_logger()
@@ -46,15 +57,21 @@ SWITCH = 0.0005
 """Seconds that one thread may compute while another waits. An object passes a dozen system calls on its way to its
 answer, and Python's own 5 ms would be waited for behind each of them while something else is being understood.
 """
+ROOM = 5.0
+"""Seconds between two looks whether there is room for the ballast again."""
 DRAIN = 65.0
 """Seconds for POSTs in flight: their own deadline, and a little (F43)."""
 
 
 @dataclass(slots=True)
 class Running:
-    """A bridge that is up: the addresses it took, and the store it works on."""
+    """A bridge that is up: the addresses it took, and the store it works on.
+
+    `quarantine` says why nothing is sent: the store may be an older copy of itself (F41).
+    """
 
     store: SqliteStore
+    quarantine: str = ""
     addresses: dict[str, str] = field(default_factory=dict)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -66,16 +83,53 @@ def site_key(settings: Settings) -> bytes:
     """
     path = Path(settings.site.key_file) if settings.site.key_file else settings.store.sqlite_path.with_name("site.key")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path.parent)
         if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32), encoding="ascii")
+            write_whole(path, secrets.token_hex(32).encode("ascii"))
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as cause:
         raise SettingsError(f"site.key_file: {path} cannot be used: {cause}") from cause
     if len(key) < 16:
         raise SettingsError(f"site.key_file: {path} holds no key; remove the empty file and start again")
     return key
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is on the disk: the database, recordings, and the files beside them."""
+
+    store: SqliteStore
+    payloads: Payloads
+    ballast: Ballast
+    last_read: LastRead
+    key: bytes
+
+
+async def _open_store(stack: contextlib.AsyncExitStack, settings: Settings, clock: Clock) -> _Kept:
+    """What an earlier run left is settled. Raises StoreRefused where it cannot be trusted to be ours and whole."""
+    database = settings.store.sqlite_path
+    ballast = Ballast(database.with_suffix(".ballast"), settings.store.ballast)
+    payloads = Payloads(settings.store.payloads, min_free=settings.store.min_free, ballast=ballast)
+    store = SqliteStore(database, settings.store.epoch_file)
+    store.on_full = ballast.give
+    store.open(asyncio.get_running_loop())
+    stack.callback(store.close)
+    last_read = LastRead(database.with_name("last-read"))
+    stack.callback(last_read.close)
+    stack.callback(store.close)  # before it: what is entered last is noted as well
+    if await store.read(marks.is_empty):
+        payloads.require_none(database)
+    swept = payloads.open()
+    key = site_key(settings)
+    held = await store.write(lambda tx: quarantine.hold(tx, at=clock.now()))
+    found = await store.write(lambda tx: line.recover(tx, at=clock.now(), keep_waiting=(Reason.RATE_LIMITED,)))
+    old = bool(store.quarantine)
+    swept += await store.read(lambda conn: payloads.sweep(lambda name: inbox.refers_to(conn, name), keep=old))
+    log.info("store.opened", swept=swept, **found)
+    if old:
+        log.critical("store.in_quarantine", reason=store.quarantine, held=held)
+    await asyncio.to_thread(ballast.make, settings.store.min_free)
+    return _Kept(store, payloads, ballast, last_read, key)
 
 
 @contextlib.asynccontextmanager
@@ -87,73 +141,93 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     clock = clock or SystemClock()
     loop = asyncio.get_running_loop()
     rules = rules_in_force(settings)
-    settings.cardio.read_token()
-    if not settings.cardio.organization_path:
-        raise SettingsError("cardio.organization_path: the organization's unique path is needed")
-    payloads = Payloads(settings.store.payloads, min_free=settings.store.min_free)
-    store = SqliteStore(settings.store.sqlite_path)
-    store.open(loop)
+    check_routes(settings, rules)
+    for one in settings.cardio.all().values():
+        one.require_ready()
     async with contextlib.AsyncExitStack() as stack:
-        last_read = LastRead(settings.store.sqlite_path.with_name("last-read"))
-        stack.callback(last_read.close)  # behind the store: what is entered last is noted as well
-        stack.callback(store.close)
-        swept = payloads.open()
-        key = site_key(settings)
-        found = await store.write(lambda tx: line.recover(tx, at=clock.now(), keep_waiting=(Reason.RATE_LIMITED,)))
-        swept += await store.read(lambda conn: payloads.sweep(lambda name: inbox.refers_to(conn, name)))
-        log.info("store.opened", swept=swept, **found)
+        stack.push_async_callback(asyncio.to_thread, logs.SINK.drain)
+        kept = await _open_store(stack, settings, clock)
+        store, payloads, key = kept.store, kept.payloads, kept.key
+        up = Running(store, store.quarantine)
         answers = Answers(settings.hl7, clock)
-        client = CardioClient(
-            base_url=settings.cardio.base_url,
-            organization_path=settings.cardio.organization_path,
-            token=settings.cardio.read_token,
-            chunk_size=settings.cardio.chunk_size,
-            timeout=settings.cardio.timeout,
-            ca_file=settings.cardio.ca_file,
-            proxy=settings.cardio.proxy,
-        )
-        stack.push_async_callback(client.aclose)
+        goals = Destinations(settings.cardio, store, clock)
+        stack.push_async_callback(goals.aclose)
         objects = Objects(payloads)
         door = DicomIntake(store, payloads, clock, settings.dicom)
         delivering = Delivering(
-            store, payloads, objects, client, Deciding(settings, key, clock), settings, clock, answers
+            store, payloads, objects, goals, Deciding(settings, key, clock), settings, clock, answers
         )
-        reading = Reading(store, payloads, objects, rules, settings, clock, answers, delivering, door.busy)
+        way_out = cast("Delivering", _Shut()) if store.quarantine else delivering
+        reading = Reading(store, payloads, objects, rules, settings, clock, answers, way_out, door.busy)
         replies = Replies()
-        await store.write(lambda tx: destinations.note(tx, "cardio", down=False, at=clock.now()))
+        await store.write(functools.partial(_note_destinations, settings=settings, clock=clock, shut=up.quarantine))
         store.subscribe(replies.hear)
         telling = Telling(store, settings.hl7, clock)
         store.subscribe(_waker(reading, delivering, telling))
-        up = Running(store)
         store.on_fatal = payloads.on_fatal = lambda: loop.call_soon_threadsafe(up.failed.set)
         commitment = Commitment(store, settings, clock) if settings.dicom.commitment.enabled else None
-        await _start_work(stack, reading, delivering, telling, commitment, up)
-        entrance = AtOnce(rules, settings, clock, answers, delivering, last_read)
+        watching = Watching(store, goals, clock)
+        loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "ballast": lambda: _keep_ballast(kept.ballast, settings.store.min_free, clock),
+            "alarms": Alarms(store, clock).run,
+        }
+        if not store.quarantine:
+            loops |= {"watching": watching.run, "telling": telling.run}
+        if commitment is not None:
+            loops["commitment"] = commitment.run
+        loops["reading"] = reading.run
+        if not store.quarantine:
+            loops["delivering"] = delivering.run
+        await _start_work(stack, loops, delivering, up)
+        acting = Acting(store, answers, rules, settings, clock, lambda name, task: goals.client(name).task_status(task))
+        await stack.enter_async_context(controlled(acting, settings))
+        entrance = AtOnce(rules, settings, clock, answers, way_out, kept.last_read)
         await _open_doors(stack, settings, store, payloads, replies, clock, key, entrance, door, commitment, up)
         yield up
 
 
 def _waker(reading: Reading, delivering: Delivering, telling: Telling) -> Callable[[Sequence[Notice]], None]:
     def hear(notices: Sequence[Notice]) -> None:
-        topics = {n.topic for n in notices}
         reading.hear(notices)
-        if "ready" in topics:
-            delivering.wake.set()
-        if "outbound" in topics:
+        delivering.hear(notices)
+        if any(n.topic == "outbound" for n in notices):
             telling.wake.set()
 
     return hear
 
 
+def _note_destinations(tx: Transaction, settings: Settings, clock: Clock, shut: str) -> None:
+    """Taken to be up until a call says otherwise; in quarantine nobody should wait for an answer of theirs."""
+    for name in settings.cardio.all():
+        why = quarantine.REASON if shut else ""
+        destinations.note(tx, name, down=bool(shut), at=clock.now(), reason=why)
+
+
+class _Shut:
+    """The way out in quarantine: there is no place for anything. What is understood waits in line (F41)."""
+
+    @staticmethod
+    def reserve(*_: Any, **__: Any) -> bool:
+        return False
+
+
+async def _keep_ballast(ballast: Ballast, min_free: int, clock: Clock) -> None:
+    """What was given up on a full disk is made anew when there is room for it again."""
+    while True:
+        await clock.sleep(ROOM)
+        if ballast.missing:
+            await asyncio.to_thread(ballast.make, min_free)
+
+
 async def _start_work(
     stack: contextlib.AsyncExitStack,
-    reading: Reading,
+    loops: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
     delivering: Delivering,
-    telling: Telling,
-    commitment: Commitment | None,
     up: Running,
 ) -> None:
-    """The loops behind the doors. One that ends by itself is a fault: the service stops, and a start recovers."""
+    """The loops behind the doors, ended in the other order; what is in flight comes to its outcome before the loops
+    that write of it end. One that ends by itself is a fault: the service stops, and a start recovers.
+    """
 
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -164,20 +238,12 @@ async def _start_work(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    tell = asyncio.create_task(telling.run(), name="telling")
-    tell.add_done_callback(ended)
-    stack.push_async_callback(end, tell)
-    if commitment is not None:
-        commit = asyncio.create_task(commitment.run(), name="commitment")
-        commit.add_done_callback(ended)
-        stack.push_async_callback(end, commit)
-    read = asyncio.create_task(reading.run(), name="reading")
-    read.add_done_callback(ended)
-    stack.push_async_callback(end, read)
-    stack.push_async_callback(delivering.drain, DRAIN)
-    deliver = asyncio.create_task(delivering.run(), name="delivering")
-    deliver.add_done_callback(ended)
-    stack.push_async_callback(end, deliver)
+    for name, loop in loops.items():
+        if name == "delivering":
+            stack.push_async_callback(delivering.drain, DRAIN)
+        task = asyncio.create_task(loop(), name=name)
+        task.add_done_callback(ended)
+        stack.push_async_callback(end, task)
 
 
 async def _open_doors(
@@ -195,7 +261,9 @@ async def _open_doors(
 ) -> None:
     """The console first, the doors in last; closed in the other order, so that nothing comes in while we drain."""
     sock = open_socket(*host_port(settings.console.listen), setting="console.listen")
-    console = await stack.enter_async_context(serving(application(store, payloads), sock))
+    console = await stack.enter_async_context(
+        serving(application(store, payloads, Metrics(store, payloads, clock)), sock)
+    )
     wanted = settings.dicom.worklist.enabled
     worklist = Worklist(store, settings, clock, site_key=key) if wanted else None
     dicom = DicomAcceptor(Services(settings.dicom, door, worklist, commitment), settings.dicom, store.on_fatal)

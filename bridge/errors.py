@@ -91,3 +91,9 @@ class PeerUnreachable(BridgeError):
     """A receiver of ours did not answer: not there, silent, or not understood. The text names the kind of fault."""
 
     disposition = Disposition.RETRY
+
+
+class ActionRefused(BridgeError):
+    """A person asked for what cannot be done with this message: it names it, where it stands, why, and the way out."""
+
+    disposition = Disposition.REJECT

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import socket
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -40,27 +42,65 @@ def open_socket(host: str, port: int, *, setting: str) -> socket.socket:
     return sock
 
 
-@contextlib.asynccontextmanager
-async def serving(app: Any, sock: socket.socket) -> AsyncIterator[str]:
-    """Serve `app` on `sock` for as long as the context is open; yields its `host:port`.
+_LONGEST_NAME = 107
+"""Bytes of a Unix socket's name at the most (unix(7): sun_path has 108, with the zero behind it)."""
 
-    Connections still open at the end get 3 seconds.
+
+@contextlib.contextmanager
+def reachable(path: Path) -> Iterator[str]:
+    """A name for a Unix socket's file that fits an address, however deep its folder lies (Linux)."""
+    if len(os.fsencode(path)) <= _LONGEST_NAME:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
+
+
+def open_unix_socket(path: Path, *, setting: str) -> socket.socket:
+    """A listening Unix socket that its owner alone can connect to. What an earlier run left there is taken away.
+
+    Raises CannotListen that names the setting.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        with reachable(path) as name:
+            sock.bind(name)
+        path.chmod(0o600)  # nobody can have connected: it does not listen yet
+        sock.listen(16)
+    except OSError as cause:
+        sock.close()
+        raise CannotListen(f"{setting}: cannot listen on {path}: {cause.strerror or cause}") from cause
+    sock.setblocking(False)
+    return sock
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, sock: socket.socket, http: Any = "auto") -> AsyncIterator[str]:
+    """Serve `app` on `sock` for as long as the context is open; yields its `host:port`, or its name in the file system.
+
+    `http` is uvicorn's class for a connection. Connections still open at the end get 3 seconds.
     """
     config = uvicorn.Config(
         app,
+        http=http,
         log_config=None,
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=3,
         server_header=False,
+        proxy_headers=False,  # nobody says of himself that he is another
     )
     server = _Embedded(config)
-    host, port = sock.getsockname()[:2]
+    name = sock.getsockname()
     task = asyncio.create_task(server.serve(sockets=[sock]), name="http")
     try:
         while not server.started and not task.done():  # noqa: ASYNC110  uvicorn has a flag here, no event
             await asyncio.sleep(0.005)
-        yield f"{host}:{port}"
+        yield name if isinstance(name, str) else f"{name[0]}:{name[1]}"
     finally:
         server.should_exit = True
         await task

@@ -7,18 +7,13 @@ an error that offers the nearest right name.
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from bridge.cardio_settings import CardioSettings, DestinationSettings, RouteSettings
 from bridge.dicom_settings import DicomSettings
 from bridge.errors import SettingsError
 from bridge.hl7_settings import (
@@ -33,10 +28,13 @@ from bridge.setting_kinds import Address, Section, Size, Zone, host_port, is_loo
 
 __all__ = [
     "AnswerCodes",
+    "CardioSettings",
     "ClientTlsSettings",
+    "DestinationSettings",
     "DicomSettings",
     "Hl7Settings",
     "ListenerSettings",
+    "RouteSettings",
     "SenderSettings",
     "Settings",
     "TlsSettings",
@@ -57,6 +55,7 @@ class StoreSettings(Section):
     payloads: Path = Path("var/payloads")
     min_free: Size = 5 * 2**30
     ballast: Size = 64 * 2**20
+    epoch_file: Path | None = None  # none: beside the database; better on a disk that its backups do not bring back
 
     @property
     def sqlite_path(self) -> Path:
@@ -93,47 +92,6 @@ class MappingSettings(Section):
     file: str = ""
 
 
-class CardioSettings(Section):
-    base_url: str = "https://api.cardio.ai"
-    organization_path: str = ""
-    token_file: str = ""
-    token: SecretStr | None = None
-    ca_file: str | None = None
-    proxy: str | None = None
-    upload_format: Literal["wfdb", "edf"] = "wfdb"
-    auto_complete: bool = False
-    chunk_size: Size = 2**20
-    timeout: Annotated[float, Field(gt=0, le=300)] = 60.0
-    in_flight: Annotated[int, Field(gt=0, le=64)] = 8
-    unavailable_is_not_applied: bool = False  # the vendor's word that a 503 means "nothing was done"
-
-    @model_validator(mode="after")
-    def _https(self) -> Self:
-        scheme, _, rest = self.base_url.partition("://")
-        if scheme not in {"http", "https"} or not rest:
-            raise ValueError("base_url: an address that begins with https://")
-        if scheme == "http" and not is_loopback(rest):
-            raise ValueError("base_url: http:// is taken for loopback only; patient data needs https://")
-        return self
-
-    def read_token(self) -> str:
-        """The API token: BRIDGE_CARDIO__TOKEN, else the file's first line. Read anew each time.
-
-        Raises SettingsError where neither is there.
-        """
-        if self.token is not None:
-            return self.token.get_secret_value()
-        if not self.token_file:
-            raise SettingsError("cardio.token_file: no token; name a file that holds it, or set BRIDGE_CARDIO__TOKEN")
-        try:
-            token = Path(self.token_file).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as cause:
-            raise SettingsError(f"cardio.token_file: {self.token_file} cannot be read: {cause}") from cause
-        if not token:
-            raise SettingsError(f"cardio.token_file: {self.token_file} is empty")
-        return token
-
-
 class ConsoleSettings(Section):
     listen: Address = "127.0.0.1:8080"
 
@@ -158,12 +116,30 @@ class Settings(Section):
     cardio: CardioSettings = Field(default_factory=CardioSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)
 
+    @model_validator(mode="after")
+    def _routes_lead_from_somewhere(self) -> Self:
+        """A listener or an AE title that nobody can come by is a word misspelt."""
+        listeners = [*self.hl7.all(), "dicom"]
+        titles = [self.dicom.ae_title, *self.dicom.other_ae_titles]
+        for one in self.cardio.all().values():
+            for route in one.routes:
+                _known(one, "listener", route.listener, listeners)
+                _known(one, "called_ae_title", route.called_ae_title, titles)
+        return self
+
     def mapping_document(self) -> dict[str, Any] | None:
         """The site's mapping rules as a document, None where the defaults hold.
 
         Raises SettingsError that names the file and the line.
         """
         return read_toml(Path(self.mapping.file), setting="mapping.file") if self.mapping.file else None
+
+
+def _known(destination: DestinationSettings, key: str, value: str | None, known: Sequence[str]) -> None:
+    if value is not None and value not in known:
+        near = difflib.get_close_matches(value, known, n=1, cutoff=0.5)
+        offer = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        raise ValueError(f"{destination.where}.routes: {key} {value}: nothing comes in that way; {offer}")
 
 
 def read_toml(path: Path, *, setting: str) -> dict[str, Any]:
@@ -218,7 +194,8 @@ def explained(origin: str, model: type[BaseModel], error: Any) -> str:
     """
     place = ".".join(str(p) for p in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{origin}: {place or 'top level'}: {error['msg'].removeprefix('Value error, ')}"
+        told = error["msg"].removeprefix("Value error, ")
+        return f"{origin}: {place}: {told}" if place else f"{origin}: {told}"
     known = _keys_at(model, error["loc"][:-1])
     near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
     offer = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
@@ -226,12 +203,12 @@ def explained(origin: str, model: type[BaseModel], error: Any) -> str:
 
 
 def _keys_at(model: Any, path: tuple[Any, ...]) -> list[str]:
-    """The keys of the table at `path` below a model: through fields, and through the values of dictionaries."""
+    """The keys of the table at `path` below a model: through fields, and through what dictionaries and lists hold."""
     for part in path:
         if isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[str(part)].annotation
         else:
-            model = get_args(model)[-1]
+            model = next(a for a in reversed(get_args(model)) if a is not ...)  # what a tuple or a dictionary holds
         inner = [a for a in get_args(model) if isinstance(a, type) and issubclass(a, BaseModel)]
         if inner and type(None) in get_args(model):
             model = inner[0]

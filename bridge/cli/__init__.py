@@ -16,8 +16,8 @@ COMMANDS = {
     "convert": "the upload file of a DICOM ECG, with the proof that no sample changed",
     "lint": "conformance report of an HL7 message or a DICOM ECG object",
     "send": "plays a HIS (MLLP) or a cart (C-STORE) and prints the answer",
-    "messages": "where is my message: list and show",
-    "db": "migrations of the store",
+    "messages": "where is my message, and what can be done with it",
+    "db": "the store: upgrade, backup, counts a day, release from quarantine",
 }
 
 

@@ -63,19 +63,21 @@ def _tried(what: str, work: Callable[[], str]) -> Line:
 
 
 def _mapping(settings: Any) -> Iterator[Line]:
-    from bridge.mapping.rules import load_rules
+    from bridge.dispatch.routing import check_routes
+    from bridge.mapping.in_force import rules_in_force
 
     def work() -> str:
-        rules = load_rules(settings.mapping_document(), name=settings.mapping.file or "defaults")
-        return f"{settings.mapping.file or 'the defaults'}, version {rules.version}"
+        rules = rules_in_force(settings)
+        check_routes(settings, rules)
+        return f"{settings.mapping.file or 'the defaults'}, version {rules['hl7'].version}"
 
     yield _tried("mapping", work)
 
 
 def _store(settings: Any) -> Iterator[Line]:
+    """Whether the service would take it; what it says of a damaged one is the way out (F27)."""
     from bridge.errors import StoreRefused
-    from bridge.store import migrate
-    from bridge.store.sqlite import reader_engine
+    from bridge.store import inspection
 
     def work() -> str:
         path: Path = settings.store.sqlite_path
@@ -85,24 +87,29 @@ def _store(settings: Any) -> Iterator[Line]:
         probe.unlink()
         if not path.exists():
             return f"{path} is not there yet; `bridge run` makes it"
-        with reader_engine(path).connect() as conn:
-            found = migrate.current(conn)
-        if found is not None and found > migrate.newest():
-            raise StoreRefused(f"store.url: schema {found} is newer than this bridge knows ({migrate.newest()})")
-        return f"{path}, schema {found}"
+        found = inspection.inspect(path, settings.store.epoch_file)
+        if found.quarantine:
+            raise StoreRefused(
+                f"store.url: {path} is, or will be, in quarantine: {found.quarantine}. Nothing is sent until a person "
+                "looked at what is held, and `bridge db release` said that it is the right database"
+            )
+        return f"{path}, schema {found.schema}, {found.checked}"
 
     yield _tried("store", work)
 
 
 def _disk(settings: Any) -> Iterator[Line]:
+    from bridge.store.ballast import Ballast
     from bridge.store.payloads import Payloads
 
     root: Path = settings.store.payloads
     while not root.exists():
         root = root.parent
-    free = Payloads(root, min_free=settings.store.min_free).free()
+    database: Path = settings.store.sqlite_path
+    ballast = Ballast(database.with_suffix(".ballast"), settings.store.ballast if database.parent.exists() else 0)
+    free = Payloads(root, min_free=settings.store.min_free, ballast=ballast).free()
     if free < 0:
-        text = f"{-free >> 20} MiB short of store.min_free on {root}: nothing new would be taken"
+        text = f"{-free >> 20} MiB short of store.min_free and store.ballast on {root}: nothing new would be taken"
         yield Line("error", "disk", text)
     else:
         yield Line("ok", "disk", f"{free >> 20} MiB free above store.min_free")
@@ -181,21 +188,31 @@ def _hl7(settings: Any) -> Iterator[Line]:
 
 
 def _token(settings: Any) -> Iterator[Line]:
-    def work() -> str:
-        settings.cardio.read_token()
-        return "an API token is there"
+    for one in settings.cardio.all().values():
 
-    yield _tried("token", work)
-    if not settings.cardio.organization_path:
-        yield Line("error", "api", "cardio.organization_path is empty: the organization's unique path is needed")
+        def work(one: Any = one) -> str:
+            one.require_ready()
+            return "an API token is there"
+
+        yield _tried(_of(one, "token"), work)
+
+
+def _of(destination: Any, what: str) -> str:
+    """What a line is about; of a further destination with its name."""
+    return what if destination.where == "cardio" else f"{what} of {destination.name}"
 
 
 def _api(settings: Any) -> Iterator[Line]:
+    for one in settings.cardio.all().values():
+        yield from _api_of(one)
+
+
+def _api_of(cardio: Any) -> Iterator[Line]:
     from bridge.dispatch.cardio.client import CardioClient
     from bridge.domain.outcome import Answered2xx, BrokenAnswer, NotSent, Outcome, Refused
     from bridge.errors import SettingsError
 
-    cardio = settings.cardio
+    what = _of(cardio, "api")
 
     async def probe() -> Outcome:
         client = CardioClient(
@@ -217,14 +234,14 @@ def _api(settings: Any) -> Iterator[Line]:
         return
     match asyncio.run(probe()):
         case Answered2xx() | BrokenAnswer() | Refused(status=400 | 404):
-            yield Line("ok", "api", f"{cardio.base_url} answers and takes the token")
+            yield Line("ok", what, f"{cardio.base_url} answers and takes the token")
         case Refused(status=401, text=text):
-            yield Line("error", "api", f"the token is refused (401 {text}); see cardio.token_file")
+            yield Line("error", what, f"the token is refused (401 {text}); see {cardio.where}.token_file")
         case Refused(status=403, text=text):
-            yield Line("error", "api", f"the token may not act for {cardio.organization_path} (403 {text})")
+            yield Line("error", what, f"the token may not act for {cardio.organization_path} (403 {text})")
         case Refused(status=status, text=text):
-            yield Line("warning", "api", f"{cardio.base_url} answers {status} {text}")
+            yield Line("warning", what, f"{cardio.base_url} answers {status} {text}")
         case NotSent(detail=detail):
-            yield Line("error", "api", f"{cardio.base_url} cannot be reached: {detail}; see cardio.base_url")
+            yield Line("error", what, f"{cardio.base_url} cannot be reached: {detail}; see {cardio.where}.base_url")
         case other:
-            yield Line("error", "api", f"{cardio.base_url} did not answer: {other.detail}")
+            yield Line("error", what, f"{cardio.base_url} did not answer: {other.detail}")

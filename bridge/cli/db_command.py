@@ -9,7 +9,7 @@ from bridge.cli import options
 
 @click.group("db")
 def command() -> None:
-    """Migrations of the store."""
+    """The store: its schema, a copy of it, counts for the books, and its way out of quarantine."""
 
 
 @command.command("upgrade")
@@ -26,3 +26,107 @@ def upgrade(config: Path | None) -> None:
     migrate.upgrade(engine)
     engine.dispose()
     click.echo(f"{path}: schema {migrate.newest()}")
+
+
+@command.command("backup")
+@options.config
+@click.argument("target", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+def backup(config: Path | None, target: Path) -> None:
+    """A consistent copy of the database as FILE, beside a running service. Replaces nothing.
+
+    Copy the payload folder and site.key after it. A copy that is put back starts in quarantine: what may have been sent
+    since it was made is held for a person.
+    """
+    from bridge.settings import load
+    from bridge.store.backup import copy
+
+    settings = load(config)
+    size = copy(settings.store.sqlite_path, target)
+    click.echo(f"{target}: {size >> 10} KiB, whole; now copy {settings.store.payloads} and site.key")
+
+
+@command.command("release")
+@options.config
+@click.option(
+    "--waiting",
+    type=click.Choice(["hold", "send"]),
+    required=True,
+    help="What came in during the quarantine: hold it for a look each, or send it, since none of it was here before.",
+)
+@click.option("--reason", required=True, help="Why this database is the right one; it goes into the audit trail.")
+def release(config: Path | None, waiting: str, reason: str) -> None:
+    """Let a store out of quarantine; the service is stopped for it. From its next start on it sends again.
+
+    What was open in the copy stays held: its POST may have happened. Messages that were received between the copy and
+    its return are not in it. Their senders bring them again, and the bridge takes them for new: `--waiting hold` keeps
+    such ones back, so let the senders repeat before the release.
+    """
+    import asyncio
+    import getpass
+
+    from bridge.clock import SystemClock
+    from bridge.errors import StoreRefused
+    from bridge.settings import load
+    from bridge.store import audit, quarantine
+    from bridge.store.port import Transaction
+    from bridge.store.sqlite import SqliteStore
+
+    settings = load(config)
+
+    async def work() -> int:
+        store = SqliteStore(settings.store.sqlite_path, settings.store.epoch_file)
+        store.open(asyncio.get_running_loop())
+        try:
+            if not store.quarantine:
+                raise StoreRefused(f"{store.path} is not in quarantine; there is nothing to release")
+
+            def write(tx: Transaction) -> int:
+                now = SystemClock().now()
+                meanwhile = quarantine.release(tx, at=now, send_waiting=waiting == "send")
+                detail = {"reason": reason, "why": store.quarantine, "waiting": waiting, "messages": meanwhile}
+                audit.note(tx, at=now, actor=getpass.getuser(), action="release_quarantine", detail=detail)
+                return meanwhile
+
+            return await store.release_quarantine(write)
+        finally:
+            store.close()
+
+    meanwhile = asyncio.run(work())
+    fate = "are held" if waiting == "hold" else "are sent at the next start"
+    click.echo(f"released; {meanwhile} messages that came in meanwhile {fate}")
+    click.echo("what was open in the copy is held: bridge messages list --state HELD")
+
+
+@command.command("counts")
+@options.config
+@click.option("--days", default=7, show_default=True, help="How many days, up to today.")
+def counts(config: Path | None, days: int) -> None:
+    """Tasks of each day, to be laid beside the export of Cardio.AI's dashboard; exit status 1 on an id named twice."""
+    import sys
+    from datetime import timedelta
+    from zoneinfo import ZoneInfo
+
+    from bridge.clock import SystemClock
+    from bridge.errors import StoreRefused
+    from bridge.settings import load
+    from bridge.store import watched
+    from bridge.store.sqlite import reader_engine
+
+    settings = load(config)
+    path = settings.store.sqlite_path
+    if not path.exists():
+        raise StoreRefused(f"store.url: there is no store at {path} yet; `bridge run` makes it on its first start")
+    zone = ZoneInfo(settings.site.time_zone)
+    today = SystemClock().now().astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    engine = reader_engine(path)
+    with engine.connect() as conn:
+        found = watched.by_day(conn, zone, since=today - timedelta(days=days - 1))
+        twice = watched.named_twice(conn)
+    engine.dispose()
+    line = "{:<10}  {:>8}  {:>10}  {:>8}  {:>8}"
+    click.echo(line.format("day", "drafts", "recordings", "in doubt", "task ids"))
+    for name, day in found.items():
+        click.echo(line.format(name, day.drafts, day.recordings, day.in_doubt, day.ids))
+    if twice:
+        click.echo(f"task ids that two messages have, an incident: {', '.join(twice)}", err=True)
+        sys.exit(1)

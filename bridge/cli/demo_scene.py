@@ -54,6 +54,7 @@ async def stage(folder: Path) -> AsyncIterator[tuple[Running, Sandbox, Settings]
                 "BRIDGE_STORE__URL": f"sqlite:///{folder}/bridge.db",
                 "BRIDGE_STORE__PAYLOADS": f"{folder}/payloads",
                 "BRIDGE_STORE__MIN_FREE": "16 MiB",
+                "BRIDGE_STORE__BALLAST": "1 MiB",
                 "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
                 "BRIDGE_HL7__REPLY_BUDGET": "10",
                 "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",

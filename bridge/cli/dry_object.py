@@ -55,11 +55,13 @@ class DryObject:
             return {"state": "REJECTED", "reason": "corrupt", "error": error, "answer": f"{problem.code:04X}"}
         understood = understand_recording(found, calling_ae, self._rules, self._settings)
         claimed = self._keep(tx, path, calling_ae, found)
-        entered = self._entering.enter(tx, claimed, understood, None).understood
+        goes_to = self._entering.enter(tx, claimed, understood, None)
+        entered = goes_to.understood
         uploads: list[dict[str, Any]] = []
         # Behind a merge that a person must look at the patient's work waits.
         if entered.state is State.READY and line.claim_one(tx, "dry run", claimed.id):
-            work = InHand(replace(claimed, state=State.READY), State.READY, recording=found.recording)
+            mine = replace(claimed, state=State.READY, destination=goes_to.destination)
+            work = InHand(mine, State.READY, recording=found.recording)
             uploads = self._deliver(tx, path, work, entered.recording or Mapped({}), first_id)
         came_to = listing.whole(tx.conn, claimed.id) or {}
         return {
@@ -68,6 +70,7 @@ class DryObject:
             "why": _why(came_to),
             "tasks": [{"task": t["body"], "traces": t["traces"]} for t in came_to["tasks"]],
             "uploads": uploads,
+            "destination": goes_to.destination if len(self._settings.cardio.all()) > 1 else "",
             "warnings": list(understood.warnings),
             "answer": self._status(found),
         }
@@ -114,22 +117,23 @@ class DryObject:
                 step = self._grouping.posted(tx, work, step, Told(OrderReply("OK", made), State.CREATED), whole)
                 continue
             try:
-                uploads.append(self._converted(step.group, path))
+                uploads.append(self._converted(step.group, path, work.claimed.destination))
             except (CannotScale, SamplesChanged) as problem:
                 detail = {"group": step.group.number, "why": f"{getattr(problem, 'where', '')}: {problem}"}
                 held = Told(OrderReply("UA"), State.HELD, reason=CANNOT_CONVERT)
                 step = self._grouping.go_on(tx, work, held, whole, reason=CANNOT_CONVERT, detail=detail)
                 continue
-            uploaded = Uploaded(OF_THE_UPLOAD, str(uploads[-1]["samples_sha256"]), {})
+            uploaded = Uploaded(OF_THE_UPLOAD, str(uploads[-1]["samples_sha256"]), {}, work.claimed.payload or "")
             step = self._grouping.intend(tx, work, step, uploaded, whole)
         return uploads
 
-    def _converted(self, group: MultiplexGroup, path: Path) -> dict[str, Any]:
+    def _converted(self, group: MultiplexGroup, path: Path, destination: str) -> dict[str, Any]:
         """What would be uploaded of a group. Raises `CannotScale` where no form of an upload holds it exactly."""
         with path.open("rb") as payload:
             if group.length > LARGEST_CONVERTED:
                 return {"group": group.number, "form": "", "samples_sha256": check_samples(group, payload)}
-            preferred = Form(self._settings.cardio.upload_format)
+            cardio = self._settings.cardio
+            preferred = Form(cardio.all().get(destination, cardio).upload_format)
             proof = write_upload(group, payload, io.BytesIO(), record="r", preferred=preferred)
         return {
             "group": group.number,

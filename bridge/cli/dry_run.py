@@ -14,7 +14,7 @@ from typing import Any
 from bridge.cli.dry_object import DryObject
 from bridge.clock import Clock
 from bridge.dispatch.answers import Answers, new_control_id
-from bridge.dispatch.concluding import Told, concluded
+from bridge.dispatch.concluding import PENDING, Told, concluded
 from bridge.dispatch.deciding import Deciding, Hold, Post, orders_of
 from bridge.dispatch.entering import Entering
 from bridge.dispatch.understand import Understood, understand_message
@@ -66,7 +66,7 @@ class DryRun:
         parts = [self.message(body) for body in whole.messages]
         answers = [part["answer"].encode() for part in parts if part["answer"]]
         together = batch.batch_answer(whole, answers, new_control_id(), self._clock.now()) if answers else b""
-        return {"batch": parts, "answer": together.decode()}
+        return {"batch": parts, "answer": _shown(together)}
 
     def message(self, content: bytes) -> dict[str, Any]:
         """The state, the tasks with their traces, and the exact answer of one message, as the first listener takes it.
@@ -123,13 +123,16 @@ class DryRun:
             came_to = listing.whole(tx.conn, claimed.id) or {}
         told = accept
         code = AckCode(came_to["answer_code"] or AckCode.AA)
-        if not mode.apart and came_to["answer"] and wanted(mode.application, code):
-            told = came_to["answer"].encode("latin-1")
+        if not mode.apart and wanted(mode.application, code):
+            late = rules.reply_late == "accept" and came_to["state"] == State.READY
+            pending = self._build(message, Verdict(AckCode.AA, PENDING), rules) if late else b""
+            told = came_to["answer"].encode("latin-1") if came_to["answer"] else pending
         return {
             "state": came_to["state"],
             "reason": came_to["reason"],
             "tasks": [{"task": t["body"], "traces": t["traces"]} for t in came_to["tasks"]],
             "patient": [{"id": p.update.identifier.value, **p.update.said} for p in understood.persons],
+            "destination": entered.destination if len(self._settings.cardio.all()) > 1 else "",
             "warnings": list(understood.warnings),
             "answer": _text(told, message),
             "told_later": [_text(later["body"].encode("latin-1"), message) for later in came_to["told_later"]],
@@ -168,10 +171,11 @@ class DryRun:
         return claimed
 
     def _settle(self, tx: Transaction, message_id: int, entered: Understood) -> None:
-        """The drafts that are due, each made with an invented id."""
-        if entered.state is not State.READY:
+        """The drafts that are due, each made with an invented id. None is where a held message stands before it."""
+        ready = entered.state is State.READY
+        claimed = next(iter(line.claim(tx, "dry run", 1, at=self._clock.now())), None) if ready else None
+        if claimed is None:
             return
-        (claimed,) = line.claim(tx, "dry run", 1, at=self._clock.now())
         told: list[Told] = []
         for order, before in orders_of(json.loads(claimed.understood or "{}")):
             step = before or self._deciding.draft(tx, message_id, order)
@@ -192,6 +196,14 @@ class DryRun:
         state, reason, verdict = concluded(told, entered.doubts, rules.codes)
         columns = self._answers.settled(tx, claimed, message, verdict)
         inbox.move(tx, message_id, State.READY, state, at=self._clock.now(), reason=reason, **columns)
+
+
+def _shown(together: bytes) -> str:
+    """A batch of answers, each of its own message's set, as far as one text can show them."""
+    try:
+        return together.decode()
+    except UnicodeDecodeError:
+        return together.decode("latin-1")
 
 
 def _text(told: bytes, message: Message | Header) -> str:

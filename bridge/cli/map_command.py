@@ -63,10 +63,12 @@ def _print(result: dict[str, Any]) -> None:
 
 def _told(result: dict[str, Any]) -> Iterator[str]:
     """One result in lines."""
-    from bridge.cli.messages_command import trace_line
+    from bridge.cli.message_shown import trace_line
 
     if "batch" not in result:
         yield f"state   {result.get('state', '-')} {result.get('reason', '')}".rstrip()
+    if result.get("destination"):
+        yield f"goes to {result['destination']}"
     if result.get("error"):
         yield f"refused {result['error']}"
     yield from (f"because {name} {_plain(value)}" for name, value in result.get("why", {}).items() if value)

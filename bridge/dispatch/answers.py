@@ -14,9 +14,11 @@ from bridge.formats.hl7.modes import mode_of, wanted
 from bridge.formats.hl7.reader import Message, read
 from bridge.settings import Hl7Settings, ListenerSettings
 from bridge.store import book, inbox, line, outbound
-from bridge.store.port import Transaction
+from bridge.store.port import Connection, Transaction
 
 HELD = Verdict(AckCode.AA, "accepted, held for a person")
+APART = outbound.APPLICATION_ANSWER
+_NO = frozenset({"AE", "AR", "CE", "CR"})
 TOLD_LATER = {"NA": "NA"}
 """ORC-1 of a message of ours: a number that was asked for is assigned (NA); else the status changed (SC)."""
 
@@ -55,15 +57,16 @@ class Answers:
         """The columns of a message that is settled, with its answer; what is told elsewhere goes to its queue.
 
         A sender that was told "task pending" gets the ids: by the stored answer at a resend, and by a message of ours
-        where there is a return address. What was said before in other words stays said.
+        where there is a return address. What was said before in other words stays said; so does an application
+        answer, of which there is one for each message: what comes of it later is told as ids.
         """
         rules = self.rules(claimed.listener, claimed.sender)
         mode = mode_of(message.header, rules.ack_mode, return_address=bool(rules.return_address))
         if mode.apart:
-            if wanted(mode.application, verdict.code):
+            if wanted(mode.application, verdict.code) and not outbound.was_answered_apart(tx.conn, claimed.id):
                 control_id = new_control_id()
                 body = self.build(message, verdict, rules, control_id, apart=True)
-                self._send(tx, claimed, rules, "application_answer", control_id, body)
+                self._send(tx, claimed, rules, APART, control_id, body)
             elif verdict.task_ids:
                 self._tell_ids(tx, claimed, message, verdict, rules)
             return {}
@@ -75,6 +78,16 @@ class Answers:
         if said and verdict.task_ids:
             self._tell_ids(tx, claimed, message, verdict, rules)
         return {"answer": self.build(message, verdict, rules), "answer_code": verdict.code.value}
+
+    def told_no(self, conn: Connection, message_id: int, kind: str, answer_code: str) -> bool:
+        """Whether the sender was told that nothing comes of the message, so that he sends it again: AE, AR, CE or CR,
+        or a status other than 0000.
+        """
+        if kind != "hl7":
+            return answer_code not in {"", "0000"}
+        if answer_code in _NO:
+            return True
+        return any(_code_of(o.body) in _NO for o in outbound.of_message(conn, message_id) if o.kind == APART)
 
     def held(self, tx: Transaction, claimed: line.Claimed) -> dict[str, Any]:
         """The columns of an HL7 message that a person must look at: its sender is told that it is kept."""
@@ -143,3 +156,8 @@ class Answers:
 def new_control_id() -> str:
     """An MSH-10 of ours: 18 characters, never used twice."""
     return f"CB{secrets.token_hex(8).upper()}"
+
+
+def _code_of(body: bytes) -> str:
+    """MSA-1 of an answer that we built."""
+    return next((f.value for f in read(body).find("MSA-1")), "")

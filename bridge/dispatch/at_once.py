@@ -37,11 +37,11 @@ LARGEST = 64 * 1024
 
 @dataclass(slots=True)
 class Breath:
-    """One message on its way in, understood and not yet kept. `reserved`: a place to send it is kept for it."""
+    """One message on its way in, understood and not yet kept. `reserved`: where a place to send it is kept for it."""
 
     understood: Understood
     message: Message
-    reserved: bool
+    reserved: str
     taken: Taken | None = None
 
 
@@ -77,7 +77,10 @@ class AtOnce:
         except Exception as problem:  # noqa: BLE001  it is kept first then, and held by its reader
             log.error("message.not_understood_at_once", error=type(problem).__name__)
             return None
-        return Breath(understood, message, understood.state is State.READY and self._delivering.reserve())
+        goes_to = ""
+        if understood.state is State.READY:
+            goes_to = self._entering.goes_to(arrival.listener, arrival.sender, understood, message)
+        return Breath(understood, message, goes_to if self._delivering.reserve(goes_to) else "")
 
     def enter(self, tx: Transaction, arrival: inbox.Arrival, kept: inbox.Kept, breath: Breath) -> inbox.Kept | None:
         """Enter a message that was kept in this transaction; None where older ones wait to be read before it.
@@ -90,7 +93,7 @@ class AtOnce:
         claimed = line.claimed_anew(kept.id, arrival, kept.answer, kept.answer_code)
         tx.known["said", kept.id] = kept.answer_code
         entered = self._entering.enter(tx, claimed, breath.understood, breath.message)
-        if breath.reserved and entered.understood.state is State.READY:
+        if breath.reserved and entered.destination == breath.reserved:
             breath.taken = self._delivering.take(tx, claimed, entered, breath.message)
         answer, code = entered.answer or (kept.answer, kept.answer_code)
         return inbox.Kept(kept.id, known=False, state=entered.understood.state, answer=answer, answer_code=code)
@@ -98,4 +101,4 @@ class AtOnce:
     def end(self, breath: Breath, *, kept: bool) -> None:
         """After the commit, or instead of it: what is to be sent is sent, or the place for it is given back."""
         if breath.reserved:
-            self._delivering.begin(breath.taken if kept else None)
+            self._delivering.begin(breath.reserved, breath.taken if kept else None)

@@ -157,7 +157,11 @@ class Booking:
     ) -> Told | None:
         """An order that something came before: a cancel, a change, or itself (F33). None: go on as a new order."""
         booked = book.order_by_number(tx.conn, order.own_number) if order.own_number else None
-        if booked is None or booked.message_id == message_id:
+        if booked is None:
+            return None
+        if booked.message_id == message_id:
+            if booked.position == order.position and not booked.changed_digest:  # it is understood a second time
+                book.understood_anew(tx, booked, order.mapped, order.digest, order.patient)
             return None
         same = self._same_patient(tx, booked, order)
         if booked.standing is Standing.UNSEEN and (not same or _later(sent_at, booked.sent_at)):
@@ -255,16 +259,29 @@ class Booking:
             book.plan_anew(tx, found.id, order.plan.said_by(message_id), due_at=due_at)
         if unchanged and not older and anomalies.is_listed(tx.conn, (r.message_id for r in made), "changed_after_task"):
             return self._too_late(wanted, ids)
-        if unchanged or older:
+        due = not older and self._draft_is_due(tx, message_id, order, found)
+        if older or (unchanged and not due):
             return Told(OrderReply(wanted.done, ids), State.DONE, reason="no_change")
-        book.change_order(tx, found, order.mapped, order.digest, sent_at=sent_at)
-        draft = book.draft_of(tx.conn, found.id)
-        if draft is not None and State(draft.state) is State.REJECTED and self._settings.orders.create == "draft":
-            return None  # what the API refused is tried anew, as it stands now
+        if not unchanged:
+            book.change_order(tx, found, order.mapped, order.digest, sent_at=sent_at)
+        if due:
+            return None
         if not made:
             return Told(OrderReply(wanted.done), State.DONE, reason="order_changed")
         self._list(tx, message_id, made, "changed_after_task")
         return self._too_late(wanted, ids)
+
+    def _draft_is_due(self, tx: Transaction, message_id: int, order: UnderstoodOrder, found: book.BookedOrder) -> bool:
+        """Whether a change makes a draft: of what the API refused, as it stands now, and, where this message is
+        understood a second time, of what it booked itself or is to send again.
+        """
+        if self._settings.orders.create != "draft":
+            return False
+        draft = book.draft_of(tx.conn, found.id)
+        if draft is None:
+            return (found.message_id, found.position) == (message_id, order.position)
+        again = State(draft.state) is State.RETRY and not draft.sent and draft.message_id == message_id
+        return again or State(draft.state) is State.REJECTED
 
     @staticmethod
     def _too_late(wanted: Asked, ids: tuple[int, ...]) -> Told:

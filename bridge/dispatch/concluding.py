@@ -63,6 +63,8 @@ def told_of(row: Any, control: str = "OK") -> Told:
     if state is State.REJECTED:
         problem = refusal(row.api_text)
         return Told(OrderReply("UA", reason=problem.text), state, problem, row.reason)
+    if state is State.CANCELLED:  # a person gave it up
+        return Told(OrderReply("OC", reason="not processed"), state, reason=row.reason, note="given up by a person")
     return Told(OrderReply(control), State.IN_DOUBT, reason=row.reason)  # pending, as far as the sender is told
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from bridge.clock import Clock
 from bridge.dispatch.booking import cancelled, canonical, duplicate, recordings_with
 from bridge.dispatch.concluding import Told, told_from_json, told_of
+from bridge.dispatch.decisions import CHANGED_SINCE, Word, word_of
 from bridge.dispatch.key import tagged, task_key
 from bridge.dispatch.understand import UnderstoodOrder, order_from_json
 from bridge.domain.order import WITHDRAWN, Standing
@@ -21,8 +22,8 @@ from bridge.domain.verdict import OrderReply
 from bridge.mapping.compose import compose_draft, compose_recording
 from bridge.mapping.matching import Held, HoldReason, Matched, NoOrder, OrderFacts, RecordingFacts, compare, match
 from bridge.mapping.patients import demographics
-from bridge.settings import Settings
-from bridge.store import book, line, patients, tasks
+from bridge.settings import DestinationSettings, Settings
+from bridge.store import book, destinations, line, patients, tasks
 from bridge.store.port import Transaction
 
 
@@ -79,13 +80,18 @@ class Deciding:
         self._site_key = site_key
         self._clock = clock
         self._authority = settings.site.assigning_authority
+        self._destinations = settings.cardio.all()
 
-    def _key(self, purpose: str, *parts: str) -> str:
-        cardio = self._settings.cardio
+    def _goes_to(self, tx: Transaction, message_id: int) -> DestinationSettings:
+        """The settings of a message's destination, which stands in its row since it was understood (F42)."""
+        name = destinations.of_message(tx.conn, message_id) if len(self._destinations) > 1 else ""
+        return self._destinations[name] if name else self._settings.cardio
+
+    def _key(self, goes_to: DestinationSettings, purpose: str, *parts: str) -> str:
         return task_key(
             self._site_key,
-            destination=cardio.base_url,
-            organization=cardio.organization_path,
+            destination=goes_to.base_url,
+            organization=goes_to.organization_path,
             purpose=purpose,
             parts=parts,
         )
@@ -103,6 +109,16 @@ class Deciding:
         mine = [row for row in tasks.of_message(tx.conn, message_id) if row.position == order.position]
         if mine and State(mine[-1].state) is not State.RETRY:
             return told_of(mine[-1], control)
+        step = self._due(tx, message_id, order, mine, control)
+        if mine and isinstance(step, Told):
+            now = self._clock.now()
+            tasks.drop_unsent(tx, message_id, at=now, reason=step.reason or "not_needed", position=order.position)
+        return step
+
+    def _due(
+        self, tx: Transaction, message_id: int, order: UnderstoodOrder, mine: list[Any], control: str
+    ) -> Post | Told | Hold | WaitForRelease:
+        """The draft of an order that is not settled. `mine` are its own task rows, the last of which goes out again."""
         if mine and mine[-1].sent:
             return Post(mine[-1].id, tasks.intend_again(tx, mine[-1].id, at=self._clock.now()))
         booked = book.order_by_number(tx.conn, order.own_number) if order.own_number is not None else None
@@ -167,8 +183,11 @@ class Deciding:
         known = patients.find_patient(tx.conn, identifier, site_authority=self._authority)
         reused = self._reused(order.patient, identifier, mapped, known)
         if reused is not None:
-            return reused
-        key = self._key("draft", booked.number.value, booked.number.authority)
+            word = word_of(tx, message_id)
+            if word is None or not word.as_said:
+                return reused
+            identifier, known = _identifier(mapped), None
+        key = self._key(self._goes_to(tx, message_id), "draft", booked.number.value, booked.number.authority)
         request, traces = compose_draft(
             mapped, patient=known, tags=(tagged(key, generation),), merged=_merged(_identifier(mapped), identifier)
         )
@@ -209,7 +228,7 @@ class Deciding:
         control: str,
     ) -> Told | None:
         """The order number is known (F32). None: the earlier one was refused, so this is a new attempt."""
-        if earlier is not None and State(earlier.state) is State.REJECTED:
+        if earlier is not None and State(earlier.state) in {State.REJECTED, State.CANCELLED}:
             return None
         identifier = self.canonical(tx, order.patient)
         same = self.canonical(tx, booked.patient).agrees(identifier, site_authority=self._authority)
@@ -254,6 +273,9 @@ class Deciding:
         Identifiers count as they stand after every merge; an order that was cancelled is no candidate.
         """
         facts = self._facts(tx, recording)
+        word = word_of(tx, claimed.id)
+        if word is not None:
+            return self._as_decided(tx, recording, facts, word)
         found = book.orders_with(tx.conn, (n.value for n in recording.numbers))
         booked = {o.id: o for o in found if o.standing not in WITHDRAWN}
         outcome, renamed = self._matched(tx, facts, list(booked.values()))
@@ -267,14 +289,16 @@ class Deciding:
         record = patients.find_patient(tx.conn, facts.identifier, site_authority=self._authority)
         if isinstance(outcome, Matched):
             order = booked[outcome.order_id]
-            reused = self._reused(order.patient, facts.identifier, order.mapped, record)
-            if reused is not None:
-                return reused
+            against = self._reused(order.patient, facts.identifier, order.mapped, record) or self._elsewhere(
+                tx, claimed, order
+            )
+            if against is not None:
+                return against
             if order.standing is Standing.ON_HOLD:
                 return WaitForRelease()
             return Attach(order, record, facts.identifier, renamed)
-        until = claimed.received_at + round(self._settings.recordings.order_wait * 1000)
-        if until > round(self._clock.now().timestamp() * 1000):
+        until = self._waits_until(claimed)
+        if until is not None:
             return WaitForOrder(until)
         if self._settings.recordings.without_order == "hold":
             return Hold("no_order", {})
@@ -286,6 +310,49 @@ class Deciding:
                     {"agree": list(comparison.agree), "contradict": list(comparison.contradict)},
                 )
         return Attach(None, record, facts.identifier)
+
+    def _waits_until(self, claimed: line.Claimed) -> int | None:
+        """Until when a recording waits for its order, as a stored time; None where it has waited.
+
+        One that was received in the future shows that the clock was set back: it waits once, from now on (F25).
+        """
+        now = round(self._clock.now().timestamp() * 1000)
+        began = claimed.received_at
+        if began > now:
+            began = 0 if claimed.reason == line.AWAITING_ORDER else now
+        until = began + round(self._settings.recordings.order_wait * 1000)
+        return until if until > now else None
+
+    def _elsewhere(self, tx: Transaction, claimed: line.Claimed, order: book.BookedOrder) -> Hold | None:
+        """A recording whose order has its draft at another destination: one of the two routes is wrong."""
+        draft = book.draft_of(tx.conn, order.id) if len(self._destinations) > 1 else None
+        if draft is None:
+            return None
+        first = self._settings.cardio.name
+        mine, theirs = (destinations.of_message(tx.conn, n) or first for n in (claimed.id, draft.message_id))
+        if mine == theirs:
+            return None
+        return Hold("order_elsewhere", {"orders": [order.id], "destination": mine, "order_destination": theirs})
+
+    def _as_decided(
+        self, tx: Transaction, recording: Mapped, facts: RecordingFacts, word: Word
+    ) -> Attach | Hold | WaitForRelease:
+        """What a person said of this recording goes before the match, as long as the order is what it was then."""
+        if word.order is None:
+            record = patients.find_patient(tx.conn, facts.identifier, site_authority=self._authority)
+            if self._reused(_identifier(recording), facts.identifier, recording, record) is not None:
+                return Attach(None, None, _identifier(recording))
+            return Attach(None, record, facts.identifier)
+        order = book.order_by_id(tx.conn, word.order)
+        identifier = self.canonical(tx, order.patient) if order is not None else facts.identifier
+        if order is None or not word.still_fits(order, identifier):
+            return Hold(CHANGED_SINCE, {"orders": [word.order]})
+        if order.standing is Standing.ON_HOLD:
+            return WaitForRelease()
+        record = patients.find_patient(tx.conn, identifier, site_authority=self._authority)
+        if self._reused(order.patient, identifier, order.mapped, record) is not None:
+            return Attach(order, None, _identifier(order.mapped))
+        return Attach(order, record, identifier)
 
     def recording(
         self,
@@ -310,23 +377,26 @@ class Deciding:
         order = decided.order
         draft = book.draft_of(tx.conn, order.id) if order else None
         draft_ids = tasks.ids(draft) if draft is not None else ()
-        key = self._key("recording", claimed.sop_instance_uid, content)
+        goes_to = self._goes_to(tx, claimed.id)
+        key = self._key(goes_to, "recording", claimed.sop_instance_uid, content)
         same = [r.position for r in tasks.of_message(tx.conn, claimed.id) if r.key == key and r.position != position]
         if same and same[0] in twins:
             return Repeated(same[0])
         if same:
-            key = self._key("recording", claimed.sop_instance_uid, content, str(position))
+            key = self._key(goes_to, "recording", claimed.sop_instance_uid, content, str(position))
         earlier = tasks.last_generation(tx.conn, key)
-        if earlier is not None and earlier.message_id != claimed.id:
+        over = earlier is not None and State(earlier.state) in {State.REJECTED, State.CANCELLED}
+        if earlier is not None and earlier.message_id != claimed.id and not over:
             return Hold("same_recording", {"message": earlier.message_id})
+        generation = earlier.generation + over if earlier is not None else 1
         request, traces = compose_recording(
             recording,
             order=order.mapped if order else None,
             patient=decided.patient,
-            tags=(tagged(key, 1),),
+            tags=(tagged(key, generation),),
             draft_task_id=draft_ids[0] if draft_ids else None,
             upload_id=upload_id,
-            auto_complete=self._settings.cardio.auto_complete,
+            auto_complete=goes_to.auto_complete,
             merged=_merged(_identifier(order.mapped if order else recording), decided.identifier),
             renamed=decided.renamed,
         )
@@ -337,7 +407,7 @@ class Deciding:
             order_id=order.id if order else None,
             purpose="recording",
             key=key,
-            generation=1,
+            generation=generation,
             body=request.body(),
             traces=traces,
             at=self._clock.now(),

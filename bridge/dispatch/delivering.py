@@ -1,56 +1,52 @@
-"""Tasks made: claim, upload, intention, POST, outcome. Every step is committed before the next one begins."""
+"""Tasks made: claim, upload, intention, POST, outcome. Every step is committed before the next one begins.
+
+Each destination has its own places and its own health, so that what one of them does holds up nobody of another's,
+but for the messages of one patient, which stay in order.
+"""
 
 import asyncio
 import functools
 import json
-import random
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
 
 from bridge.clock import Clock
 from bridge.dispatch.answers import Answers
-from bridge.dispatch.cardio.client import CardioClient
-from bridge.dispatch.concluding import Told, concluded, refusal
-from bridge.dispatch.deciding import Deciding, Post, orders_of
+from bridge.dispatch.concluding import Told, concluded
+from bridge.dispatch.deciding import Deciding, Hold, Post, orders_of
+from bridge.dispatch.destination import Destination, Room
+from bridge.dispatch.destinations import Destinations
 from bridge.dispatch.entering import Entered
-from bridge.dispatch.grouping import Due, Grouping
-from bridge.dispatch.health import Health
-from bridge.dispatch.in_hand import InHand, Moves, Taken
+from bridge.dispatch.grouping import Grouping
+from bridge.dispatch.in_hand import UNTIL_TOLD, InHand, Moves, Taken
 from bridge.dispatch.objects import Objects
-from bridge.dispatch.policy import (
-    OF_DESTINATION,
-    Created,
-    Decision,
-    InDoubt,
-    NewUpload,
-    PauseDestination,
-    Reject,
-    Retry,
-    Step,
-    backoff,
-    decide,
-)
+from bridge.dispatch.policy import OF_DESTINATION
+from bridge.dispatch.recordings import CANNOT_CONVERT, UPLOADS, Recordings, why
+from bridge.dispatch.routing import Routed, Routing
+from bridge.dispatch.sending import Sending
 from bridge.dispatch.understand import doubts_from_json
-from bridge.dispatch.uploading import Uploaded, Uploading
-from bridge.domain.outcome import NotSent
+from bridge.dispatch.uploading import Uploading
 from bridge.domain.states import MOVES, State
-from bridge.domain.task import Mapped
-from bridge.domain.verdict import OrderReply
 from bridge.errors import BadInput, CannotScale, CommitUnknown, StoreError
-from bridge.formats.ecg.proof import Form
 from bridge.formats.hl7.reader import Message
 from bridge.settings import Settings
-from bridge.store import book, destinations, line, tasks
+from bridge.store import book, destinations, line
 from bridge.store.payloads import Payloads
-from bridge.store.port import Store, Transaction
+from bridge.store.port import Notice, Store, Transaction
 
 log = structlog.get_logger()
 
-UPLOADS = 4
-"""Tries of a recording whose upload sessions all turn out to be unusable, before a person looks."""
-CANNOT_CONVERT = "cannot_convert"
+__all__ = ["CANNOT_CONVERT", "UPLOADS", "Delivering"]
+
+LONGEST_LOOK = 30.0
+"""Seconds after which the line is looked at even where nobody said that something is in it."""
+BEHIND = 1.0
+"""Seconds until another look where what is due stands behind something else."""
+ASTRAY = 8
+"""Messages without a way that are taken in hand at once."""
 
 
 class Delivering:
@@ -61,75 +57,161 @@ class Delivering:
         store: Store,
         payloads: Payloads,
         objects: Objects,
-        client: CardioClient,
+        destinations: Destinations,
         deciding: Deciding,
         settings: Settings,
         clock: Clock,
         answers: Answers,
     ) -> None:
         self._store = store
-        self._payloads = payloads
-        self._objects = objects
-        self._client = client
+        self._destinations = destinations
         self._deciding = deciding
-        self._settings = settings
         self._clock = clock
         self._answers = answers
+        self._routing = Routing(settings)
+        self._order_wait = settings.recordings.order_wait
         self._moves = Moves(store, clock, answers)
-        form = Form(settings.cardio.upload_format)
-        self._grouping = Grouping(deciding, self._moves, answers, clock)
-        self._uploading = Uploading(client, payloads, settings.cardio.chunk_size, form)
+        self._sending = Sending(destinations, self._moves, clock)
+        self._recordings = Recordings(
+            objects,
+            destinations,
+            Grouping(deciding, self._moves, answers, clock),
+            self._sending,
+            self._moves,
+            {name: Uploading(one, payloads, clock, destinations.note) for name, one in destinations.items()},
+            settings.recordings,
+        )
         self._owner = secrets.token_hex(6)
         self._active: set[asyncio.Task[None]] = set()
-        self._reserved = 0
-        self._backlog = True
+        self._astray = True  # whether something without a way may stand in line
         self._broken: BaseException | None = None
-        self._noted_down = False
         self._stopping = False
-        self._random = random.Random()  # noqa: S311  jitter, not a secret
-        self.health = Health()
         self.wake = asyncio.Event()
+
+    def hear(self, notices: Sequence[Notice]) -> None:
+        """What a commit announced: something is ready to go somewhere, or it is not known where to."""
+        for notice in notices:
+            if notice.topic != "ready":
+                continue
+            one = self._destinations.get(notice.value or "")
+            if one is None:
+                self._astray = self._astray or notice.message_id != 0
+                self.wake.set()
+            elif one.paused_until is None:  # else it is looked at when its pause is over
+                self.wake.set()
 
     async def run(self) -> None:
         """Until cancelled; `drain` waits for what is in flight."""
+        await self._destinations.begin()
+        for name, count in (await self._store.read(lambda c: line.astray(c, list(self._destinations)))).items():
+            if name:
+                log.error("destination.gone", destination=name, number=count)
         while True:
             self.wake.clear()
             if self._broken is not None:
                 raise self._broken
-            pause, room = self._room()
-            self._backlog = True
-            claimed: list[line.Claimed] = []
-            due: int | None = None
-            if pause <= 0 and room > 0:
-                try:
-                    claimed, due, self._backlog = await self._store.write(functools.partial(self._claim, room=room))
-                except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
-                    log.error("line.not_claimed", error=type(problem).__name__)
-                    pause = 1.0
-                for one in claimed:
-                    self._start(InHand(one, one.state), None)
-            if not claimed:
-                await self._clock.wait(self.wake, pause if pause > 0 else self._until(due))
+            if not await self._take():
+                await self._clock.wait(self.wake, self._quiet())
 
-    def _room(self) -> tuple[float, int]:
-        """Seconds until something may be sent, and how many messages may be taken in hand."""
-        most = 1 if self.health.known_down else self._settings.cardio.in_flight
-        return self.health.may_send(self._clock.monotonic()), most - len(self._active) - self._reserved
+    async def _take(self) -> bool:
+        """Take in hand what can be done now. False: there is nothing more for the moment."""
+        offers: dict[str, Room] = {}
+        for name, one in self._destinations.items():
+            one.backlog, one.due, one.paused_until = True, None, one.look_again()
+            if one.paused_until is None and (room := one.room()).total > 0:
+                offers[name], one.asking = room, True
+        if not offers and not self._astray:
+            return False
+        renewed = [name for name in offers if self._destinations[name].renewed]
+        for name in renewed:
+            self._destinations[name].renewed = False
+        try:
+            claimed = await self._store.write(functools.partial(self._claim, offers=offers, renewed=renewed))
+        except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
+            log.error("line.not_claimed", error=type(problem).__name__)
+            await self._clock.sleep(1.0)
+            return True
+        finally:
+            for name in offers:
+                self._destinations[name].asking = False
+        for taken in claimed:
+            self._start(InHand(taken, taken.state), None)
+        return bool(claimed)
 
-    def _start(self, work: InHand, step: Post | None) -> None:
-        task = asyncio.create_task(self._deliver(work, step), name=f"deliver-{work.claimed.id}")
+    def _claim(self, tx: Transaction, offers: dict[str, Room], renewed: Sequence[str]) -> list[line.Claimed]:
+        """What can be done now, of each destination; of one where there is nothing, when something will be."""
+        now, taken = self._clock.now(), list[line.Claimed]()
+        for name in renewed:  # what the last token cost is tried with the new one
+            line.hurry(tx, OF_DESTINATION, at=now, destination=name)
+        if self._astray:
+            known = list(self._destinations)
+            taken += line.claim_astray(tx, self._owner, ASTRAY, known, at=now)
+            self._astray = bool(taken) or bool(line.astray(tx.conn, known, but=line.GONE))
+        for name, room in offers.items():
+            one = self._destinations[name]
+            before = len(taken)
+            while (most := room.at_once()) > 0:
+                smaller = room.smaller()
+                found = line.claim(
+                    tx,
+                    self._owner,
+                    most,
+                    at=now,
+                    destination=name,
+                    smaller=smaller,
+                    order_wait=self._order_wait,
+                )
+                for each in found:
+                    room.take(each)
+                taken += found
+                if len(found) < most:
+                    break
+            one.backlog = line.waits(tx.conn, name)
+            one.due = None if len(taken) > before else line.next_due(tx.conn, name)
+        return taken
+
+    def _quiet(self) -> float:
+        """Seconds until something can be done, as far as the last look showed it."""
+        now, monotonic = self._clock.now().timestamp(), self._clock.monotonic()
+        least = LONGEST_LOOK
+        for one in self._destinations.values():
+            if one.paused_until is not None:
+                least = min(least, one.paused_until - monotonic)
+            elif one.due is not None:
+                seconds = one.due / 1000 - now
+                one.backlog = one.backlog or seconds <= 0
+                least = min(least, seconds if seconds > 0 else BEHIND)
+        return max(least, 0.01)
+
+    def _start(self, work: InHand, step: Post | None, *, paced: bool = False) -> None:
+        destination = self._destinations.get(work.claimed.destination)
+        if destination is not None:
+            destination.begin(work.claimed, paced=paced)
+        task = asyncio.create_task(self._deliver(destination, work, step), name=f"deliver-{work.claimed.id}")
         self._active.add(task)
-        task.add_done_callback(functools.partial(self._done, work))
+        task.add_done_callback(functools.partial(self._done, destination, work))
+
+    def _done(self, destination: Destination | None, work: InHand, task: asyncio.Task[None]) -> None:
+        self._active.discard(task)
+        if destination is not None:
+            destination.end(work.claimed)
+        if not task.cancelled() and task.exception() is not None:
+            self._broken = task.exception()
+        waits = any(one.backlog and one.pause() <= 0 for one in self._destinations.values())
+        if waits or work.state is State.RETRY or self._broken is not None:
+            self.wake.set()
 
     # --- a message that is sent in the breath that enters it ---------------------------------------------------
 
-    def reserve(self) -> bool:
-        """Keep a place for a message that is about to be entered. Whoever gets one gives it back by `begin`."""
-        pause, room = self._room()
-        if pause > 0 or room <= 0 or self._stopping:
-            return False
-        self._reserved += 1
-        return True
+    @property
+    def _reserved(self) -> int:
+        """Places that are kept for messages which are about to be entered."""
+        return sum(one.reserved for one in self._destinations.values())
+
+    def reserve(self, name: str) -> bool:
+        """Keep a place there for a message that is about to be entered. Whoever gets one gives it back by `begin`."""
+        destination = self._destinations.get(name)
+        return destination is not None and not self._stopping and destination.reserve()
 
     def take(self, tx: Transaction, claimed: line.Claimed, entered: Entered, message: Message) -> Taken | None:
         """Claim a message in the transaction that enters it, and write its first intention: one commit, not three.
@@ -139,41 +221,32 @@ class Delivering:
         if not line.claim_one(tx, self._owner, claimed.id):
             return None
         tx.notices[:] = [n for n in tx.notices if (n.topic, n.message_id) != ("ready", claimed.id)]
-        tx.notify("taken", claimed.id)
+        tx.notify("taken", claimed.id, entered.destination)
         orders = list(zip(entered.understood.orders, entered.told, strict=True))
-        mine = replace(claimed, state=State.READY, order_key=entered.order_key, attempts=claimed.attempts + 1)
+        mine = replace(
+            claimed,
+            state=State.READY,
+            order_key=entered.order_key,
+            attempts=claimed.attempts + 1,
+            destination=entered.destination,
+        )
         work = InHand(mine, State.READY, orders, message=message)
         work.doubts = entered.understood.doubts
         return Taken(work, self._advance(tx, work))
 
-    def begin(self, taken: Taken | None) -> None:
+    def begin(self, name: str, taken: Taken | None) -> None:
         """The place that was kept is used, or given back."""
-        self._reserved -= 1
+        used = taken is not None and taken.step is not None
+        self._destinations[name].give_up(used=used)
         if taken is not None and taken.step is not None:
-            self._start(taken.work, taken.step)
+            self._start(taken.work, taken.step, paced=True)
         else:
             self.wake.set()
-
-    def _done(self, work: InHand, task: asyncio.Task[None]) -> None:
-        self._active.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._broken = task.exception()
-        if self._backlog or work.state is State.RETRY or self._broken is not None:
-            self.wake.set()
-
-    def _claim(self, tx: Transaction, room: int) -> tuple[list[line.Claimed], int | None, bool]:
-        """What can be done now; where there is nothing, when something will be; and whether more waits in line."""
-        claimed = line.claim(tx, self._owner, room, at=self._clock.now())
-        return claimed, None if claimed else line.next_due(tx.conn), line.waits(tx.conn)
-
-    def _until(self, due: int | None) -> float:
-        if due is None:
-            return 30.0
-        return min(max(due / 1000 - self._clock.now().timestamp(), 0.01), 30.0)
 
     async def drain(self, seconds: float) -> None:
         """Let what is in flight come to its outcome (F43); nothing more is taken in hand."""
         self._stopping = True
+        self._destinations.stop()
         deadline = self._clock.monotonic() + seconds
         while (self._active or self._reserved) and (left := deadline - self._clock.monotonic()) > 0:
             if self._active:
@@ -183,16 +256,18 @@ class Delivering:
 
     # --- one message ----------------------------------------------------------------------------------------
 
-    async def _deliver(self, work: InHand, step: Post | None) -> None:
+    async def _deliver(self, destination: Destination | None, work: InHand, step: Post | None) -> None:
         claimed = work.claimed
         try:
-            if claimed.kind == "hl7":
-                await self._orders(work, step)
+            if destination is None:
+                await self._moves.write(work, lambda tx: self._find_way(tx, work))
+            elif claimed.kind == "hl7":
+                await self._orders(destination, work, step)
             else:
-                await self._recording(work)
+                await self._recordings.deliver(destination, work)
         except (CannotScale, BadInput) as problem:
             log.warning("message.held", message=claimed.id, reason=CANNOT_CONVERT, error=type(problem).__name__)
-            await self._moves.hold(work, CANNOT_CONVERT, {"why": _why(problem)})
+            await self._moves.hold(work, CANNOT_CONVERT, {"why": why(problem)})
         except StoreError as problem:
             log.error("message.interrupted", message=claimed.id, error=type(problem).__name__)
             await self._moves.insist(work, lambda tx: line.release(tx, claimed.id, at=self._clock.now()))
@@ -203,16 +278,45 @@ class Delivering:
             log.error("message.held", message=claimed.id, reason="poison", error=type(problem).__name__)
             await self._moves.hold(work, "poison", {"error": type(problem).__name__})
 
-    async def _orders(self, work: InHand, step: Post | None) -> None:
+    def _find_way(self, tx: Transaction, work: InHand) -> None:
+        """A message without a destination: routed now, where a person released it; else it waits for its own (F42)."""
+        gone = work.claimed.destination
+        if gone:
+            out = f"name a destination {gone} in cardio.destinations again and start anew, or discard the message"
+            self._moves.put_back(tx, work, line.GONE, UNTIL_TOLD, detail={"destination": gone, "way_out": out})
+            return
+        routed = self._routed(work.claimed)
+        if routed.name:
+            destinations.assign(tx, work.claimed.id, routed.name)
+        else:
+            self._moves.set_aside(tx, work, Hold(routed.reason, dict(routed.detail or {})))
+
+    def _routed(self, claimed: line.Claimed) -> Routed:
+        document = json.loads(claimed.understood or "{}")
+        if claimed.kind != "hl7":
+            recording = book.mapped_from_json(document["recording"])
+            return self._routing.of_recording(claimed.listener, claimed.sender, recording)
+        message, _ = self._answers.read(claimed)
+        due = [order.mapped for order, told in orders_of(document) if told is None]
+        return self._routing.of_orders(claimed.listener, message, due)
+
+    async def _orders(self, destination: Destination, work: InHand, step: Post | None) -> None:
         """The drafts of a message, one after the other; its answer is written with what the last one came to."""
         if step is None:
             document = json.loads(work.claimed.understood or "{}")
             work.orders = orders_of(document)
             work.doubts = doubts_from_json(document)
             step = await self._moves.write(work, lambda tx: self._advance(tx, work))
+
+        def then(tx: Transaction, told: Told) -> Post | None:
+            work.told.append(told)
+            following = self._advance(tx, work)
+            if following is not None:
+                destination.pace.take(self._clock.monotonic())
+            return following
+
         while step is not None:
-            following = await self._post(work, step)
-            step = following if isinstance(following, Post) else None
+            step = await self._sending.post(destination, work, step, then)
 
     def _advance(self, tx: Transaction, work: InHand) -> Post | None:
         """The next intention of the message. None: nothing is to be sent now, and the message stands as it should."""
@@ -243,146 +347,3 @@ class Delivering:
             self._moves.move(tx, work, State.READY)
         columns = self._answers.settled(tx, work.claimed, message, verdict)
         self._moves.move(tx, work, after, reason=reason, **columns)
-
-    # --- the POST -------------------------------------------------------------------------------------------
-
-    async def _post(self, work: InHand, post: Post, whole: Mapped | None = None) -> Post | Due | None:
-        """Send an intention, write what it came to, and with it what is next of its message.
-
-        `whole` is what was mapped of a recording; None: the message is one of orders.
-        """
-        outcome = await self._client.create_tasks(post.body)
-        decision = decide(
-            Step.CREATE,
-            outcome,
-            attempt=work.claimed.attempts,
-            jitter=self._random.random(),
-            unavailable_is_not_applied=self._settings.cardio.unavailable_is_not_applied,
-        )
-        await self._note_health(decision)
-        sent = not isinstance(outcome, NotSent)
-
-        def settle(tx: Transaction) -> Post | Due | None:
-            told = self._settle_post(tx, work, post, decision, work.control, sent=sent)
-            if told is None:
-                return None
-            if whole is not None:
-                return self._grouping.posted(tx, work, post, told, whole)
-            work.told.append(told)
-            return self._advance(tx, work)
-
-        try:
-            return await self._moves.insist(work, settle)
-        except CommitUnknown:
-            raise
-        except Exception as problem:  # noqa: BLE001  what the POST came to must not go with what follows it
-            log.error("message.held", message=work.claimed.id, reason="poison", error=type(problem).__name__)
-            await self._moves.insist(work, lambda tx: self._outcome_alone(tx, work, post, decision, sent=sent))
-            return None
-
-    def _outcome_alone(self, tx: Transaction, work: InHand, post: Post, decision: Decision, *, sent: bool) -> None:
-        """What the POST came to, where nothing else of the message can be settled: a person looks at the rest."""
-        self._settle_post(tx, work, post, decision, work.control, sent=sent)
-        self._moves.move(tx, work, State.HELD, reason="poison")
-
-    def _settle_post(
-        self, tx: Transaction, work: InHand, post: Post, decision: Decision, control: str, *, sent: bool
-    ) -> Told | None:
-        now = self._clock.now()
-        match decision:
-            case Created(task_ids):
-                tasks.settle(tx, post.task_row, State.CREATED, at=now, task_ids=task_ids)
-                told = Told(OrderReply(control, tuple(task_ids)), State.CREATED)
-            case Reject(reason=reason, api_text=text, status=status):
-                tasks.settle(tx, post.task_row, State.REJECTED, at=now, reason=reason, api_status=status, api_text=text)
-                told = Told(OrderReply("UA", reason="the Cardio API refused it"), State.REJECTED, refusal(text), reason)
-            case InDoubt(reason=reason):
-                tasks.settle(tx, post.task_row, State.IN_DOUBT, at=now, reason=reason)
-                told = Told(OrderReply(control), State.IN_DOUBT, reason=reason)
-            case _:
-                why, after = _waiting(decision)
-                tasks.settle(tx, post.task_row, State.RETRY, at=now, reason=why, sent=sent)
-                self._moves.put_back(tx, work, why, after)
-                return None
-        return told
-
-    async def _note_health(self, decision: Decision) -> None:
-        self.health = self.health.after(decision, self._clock.monotonic())
-        down = self.health.known_down
-        if down == self._noted_down:
-            return
-        log.warning("destination.down" if down else "destination.up")
-        try:
-            await self._store.write(lambda tx: self._note(tx, down=down))
-            self._noted_down = down
-        except StoreError as problem:  # the outcome of a POST is in hand: this must not come between
-            log.error("destination.not_noted", error=type(problem).__name__)
-
-    def _note(self, tx: Transaction, *, down: bool) -> None:
-        now = self._clock.now()
-        destinations.note(tx, "cardio", down=down, at=now)
-        if not down:  # what it kept waiting goes out with the rest, and not each at a time of its own
-            line.hurry(tx, OF_DESTINATION, at=now)
-
-    # --- recordings -----------------------------------------------------------------------------------------
-
-    async def _recording(self, work: InHand) -> None:
-        """Its groups, one after the other: each is matched, uploaded and sent before the next one begins."""
-        claimed = work.claimed
-        whole = book.mapped_from_json(json.loads(claimed.understood or "{}")["recording"])
-        found = await self._objects.read(claimed.payload or "")
-        work.recording = found.recording
-        work.selection = found.recording.selected(self._settings.recordings.several_groups)
-        step = await self._moves.write(work, lambda tx: self._grouping.next(tx, work, whole))
-        while step is not None:
-            step = await (self._post(work, step, whole) if isinstance(step, Post) else self._upload(work, step, whole))
-
-    async def _upload(self, work: InHand, due: Due, whole: Mapped) -> Post | Due | None:
-        """Upload a group; its intention. Where that failed the message waits, or goes on with the next group."""
-        path = self._payloads.path(work.claimed.payload or "")
-        jitter = self._random.random()
-        try:
-            result = await self._uploading.upload(due.group, path, attempt=work.claimed.attempts, jitter=jitter)
-        except CannotScale as problem:
-            if len(work.selection.groups) == 1:
-                raise
-            held = Told(OrderReply("UA"), State.HELD, reason=CANNOT_CONVERT)
-            detail = {"group": due.group.number, "why": _why(problem)}
-            return await self._moves.write(
-                work, lambda tx: self._grouping.go_on(tx, work, held, whole, reason=CANNOT_CONVERT, detail=detail)
-            )
-        if isinstance(result, Uploaded):
-            uploaded = result
-            return await self._moves.write(work, lambda tx: self._grouping.intend(tx, work, due, uploaded, whole))
-        decision, outcome_step = result
-        await self._note_health(decision)
-
-        def settle(tx: Transaction) -> Post | Due | None:
-            if isinstance(decision, Reject):
-                refused = Told(OrderReply("UA"), State.REJECTED, reason=decision.reason)
-                detail = {"step": outcome_step.value, "api": decision.api_text, "status": decision.status}
-                return self._grouping.go_on(tx, work, refused, whole, reason=decision.reason, detail=detail)
-            if isinstance(decision, NewUpload) and work.claimed.attempts >= UPLOADS:
-                self._moves.move(tx, work, State.HELD, reason="upload_failed", detail={"step": outcome_step.value})
-            else:
-                reason, after = _waiting(decision, backoff(work.claimed.attempts, jitter))
-                self._moves.put_back(tx, work, reason, after)
-            return None
-
-        return await self._moves.write(work, settle)
-
-
-def _why(problem: CannotScale | BadInput) -> str:
-    """What a person is told: where it is, and what is wrong with it."""
-    return f"{problem.where}: {problem}" if problem.where else str(problem)
-
-
-def _waiting(decision: Decision, otherwise: float = 5.0) -> tuple[str, float]:
-    """Why a message waits, and for how many seconds."""
-    match decision:
-        case Retry(after=after, reason=reason):
-            return reason, after
-        case PauseDestination(reason=reason, probe_after=after):
-            return reason, after
-        case _:
-            return "upload_failed", otherwise

@@ -10,6 +10,7 @@ from bridge.dispatch.answers import HELD, Answers
 from bridge.dispatch.booking import Booking, canonical, recordings_with
 from bridge.dispatch.concluding import Told, concluded, refuses, told_to_json
 from bridge.dispatch.identities import Identities
+from bridge.dispatch.routing import Routed, Routing
 from bridge.dispatch.understand import Understood, doubts_to_json, order_to_json
 from bridge.domain.codes import judged
 from bridge.domain.patient import Identifier
@@ -18,7 +19,7 @@ from bridge.domain.verdict import AckCode, OrderReply, Verdict
 from bridge.errors import StoreConflict
 from bridge.formats.hl7.reader import Message
 from bridge.settings import ListenerSettings, Settings
-from bridge.store import book, inbox, line, patients
+from bridge.store import book, inbox, line, patients, tasks
 from bridge.store.port import Transaction
 
 
@@ -30,6 +31,7 @@ class Entered:
     told: tuple[Told | None, ...]
     order_key: str | None
     answer: tuple[bytes, str] | None = None  # and its MSA-1, where it is known already
+    destination: str = ""  # where its task goes
 
 
 class Entering:
@@ -42,6 +44,12 @@ class Entering:
         self._authority = settings.site.assigning_authority
         self._booking = Booking(settings, clock)
         self._identities = Identities(settings, clock, self._booking)
+        self._routing = Routing(settings)
+        self._several = len(settings.cardio.all()) > 1
+
+    def goes_to(self, listener: str, sender: str, understood: Understood, message: Message | None) -> str:
+        """Where the tasks of a message would go, before anything of it is entered; empty where that is not clear."""
+        return self._routing.of(listener, sender, understood, message).name
 
     def enter(self, tx: Transaction, claimed: line.Claimed, understood: Understood, message: Message | None) -> Entered:
         """The books, the state and, where it is known already, the answer. Raises StoreConflict where the message is
@@ -58,7 +66,12 @@ class Entering:
             understood, told = self._orders(tx, claimed.id, understood, rules)
         elif understood.verdict is not None:
             understood = _judged(understood, rules)
+        routed = self._route(tx, claimed, understood, told, message) if understood.state is State.READY else None
+        if routed is not None and not routed.name:
+            understood = replace(understood, state=State.HELD, reason=routed.reason)
         columns = self._columns(tx, claimed.id, understood, told)
+        if routed is not None:
+            columns["destination"] = routed.name
         if message is not None:
             self._answer(tx, claimed, understood, message, columns)
         moved = inbox.move(
@@ -68,13 +81,36 @@ class Entering:
             understood.state,
             at=self._clock.now(),
             reason=understood.reason,
-            detail={"warnings": list(understood.warnings)} if understood.warnings else None,
+            detail=self._detail(understood, routed),
             **columns,
         )
         if not moved:
             raise StoreConflict(f"message {claimed.id} was entered before")
         answer = (columns["answer"], columns["answer_code"]) if "answer" in columns else None
-        return Entered(understood, told, columns.get("order_key"), answer)
+        return Entered(understood, told, columns.get("order_key"), answer, columns.get("destination", ""))
+
+    def _route(
+        self,
+        tx: Transaction,
+        claimed: line.Claimed,
+        understood: Understood,
+        told: Sequence[Told | None],
+        message: Message | None,
+    ) -> Routed:
+        """Where its tasks go, frozen with its state (F42). What may have been sent of it already keeps its way."""
+        if claimed.destination and any(_may_be_there(row) for row in tasks.of_message(tx.conn, claimed.id)):
+            return Routed(claimed.destination)
+        if message is None:
+            return self._routing.of(claimed.listener, claimed.sender, understood, None)
+        due = [order.mapped for order, one in zip(understood.orders, told, strict=True) if one is None]
+        return self._routing.of_orders(claimed.listener, message, due)
+
+    def _detail(self, understood: Understood, routed: Routed | None) -> dict[str, Any] | None:
+        """What the message's history keeps: what was doubted, and which way it goes where there are several."""
+        detail: dict[str, Any] = {"warnings": list(understood.warnings)} if understood.warnings else {}
+        if routed is not None and (self._several or not routed.name):
+            detail |= {**({"destination": routed.name} if routed.name else {}), **(routed.detail or {})}
+        return detail or None
 
     def _admission(
         self, tx: Transaction, message_id: int, understood: Understood, rules: ListenerSettings
@@ -138,6 +174,11 @@ class Entering:
         if verdict is not None:
             keyed = replace(claimed, order_key=columns.get("order_key"))
             columns.update(self._answers.settled(tx, keyed, message, verdict))
+
+
+def _may_be_there(row: Any) -> bool:
+    """Whether the task of a row may have come about: a refusal of the API's shows that it has not."""
+    return bool(row.sent) and State(row.state) is not State.REJECTED
 
 
 def _counts(told: Told | None) -> bool:

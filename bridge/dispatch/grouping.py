@@ -21,7 +21,7 @@ from bridge.mapping.recordings import of_group
 from bridge.store import line, tasks
 from bridge.store.port import Transaction
 
-_WORST_FIRST = (State.IN_DOUBT, State.HELD, State.REJECTED, State.CREATED)
+_WORST_FIRST = (State.IN_DOUBT, State.HELD, State.REJECTED, State.CREATED, State.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,12 @@ class Grouping:
         return Due(group, mapped)
 
     def intend(self, tx: Transaction, work: InHand, due: Due, uploaded: Uploaded, whole: Mapped) -> Post | Due | None:
-        """The intention of a group that is uploaded: matched again, by the books as they stand now."""
+        """The intention of a group that is uploaded: matched again, by the books as they stand now.
+
+        Raises ValueError where the upload is not of this recording's object.
+        """
+        if uploaded.payload != work.claimed.payload:  # F37
+            raise ValueError(f"message {work.claimed.id} was given the upload of another object")
         groups, places = work.selection.groups, work.selection.places
         step = self._deciding.recording(
             tx,

@@ -198,6 +198,32 @@ class Identities:
         line.bar(tx, message_id, {self._canonical(tx, i).value for i in identifiers})
         return Entered(State.HELD, MOVE)
 
+    def carry_out(self, tx: Transaction, message_id: int, understood: Understood) -> Entered:
+        """What a person has released of a move (A43, A44, A45): as far as it concerns what the bridge keeps.
+
+        A43 gives an identifier to another person: it stands for his from now on, or, where both sides name the same,
+        its record says what PID says. An account or visit that moves (A44, A45) leaves both identifiers as they are.
+        Orders keep the patient that they came with: a recording that names the other one is held. Tasks that were
+        made under the identifier that something moves away from are listed.
+        """
+        moved = [(p, m) for p in understood.persons for m in p.merges]
+        apart = [m for _, m in moved if not m.retired.agrees(m.survivor, site_authority=self._authority)]
+        if understood.event == "A43":
+            for merge in apart:
+                problem = self._cannot(tx, merge, renames=False, account=False)
+                if problem is not None:
+                    return Entered(State.REJECTED, "move_refused", problem)
+        for _, merge in moved:
+            if understood.event == "A43" and merge in apart:
+                self._apply(tx, message_id, merge, renames=False)
+            else:
+                self._list_tasks(tx, message_id, merge.retired, "moved_after_task")
+        for person in understood.persons:
+            if not self._record(tx, message_id, person):
+                text = "the identifier was merged into another one, whose record contradicts what the message says"
+                return Entered(State.REJECTED, REUSED, _refused(text, "PID-3"))
+        return Entered(State.DONE, "moved")
+
     def _delete(self, tx: Transaction, message_id: int, understood: Understood) -> Entered:
         if self._settings.patients.deletes == "refuse":
             return Entered(State.REJECTED, "deletion_refused", _event("patients and visits are not deleted here"))

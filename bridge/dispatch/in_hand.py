@@ -62,9 +62,11 @@ class Steps:
             raise StoreConflict(f"message {work.claimed.id} is not in {work.state} any more")
         work.state = after
 
-    def put_back(self, tx: Transaction, work: InHand, reason: str, seconds: float) -> None:
+    def put_back(
+        self, tx: Transaction, work: InHand, reason: str, seconds: float, detail: dict[str, Any] | None = None
+    ) -> None:
         due = round((self._clock.now().timestamp() + seconds) * 1000)
-        self.move(tx, work, State.RETRY, reason=reason, next_at=due, owner=None)
+        self.move(tx, work, State.RETRY, reason=reason, detail=detail, next_at=due, owner=None)
 
     def set_aside(self, tx: Transaction, work: InHand, decided: Hold | WaitForOrder | WaitForRelease | Post) -> None:
         """A person must look, or it waits for what is to come."""

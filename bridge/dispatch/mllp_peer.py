@@ -62,7 +62,8 @@ class MllpPeer:
             self._streams = None
             writer.close()
             with contextlib.suppress(OSError, TimeoutError, ssl.SSLError):
-                await asyncio.wait_for(writer.wait_closed(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await writer.wait_closed()
 
     async def __aenter__(self) -> Self:
         return self

@@ -176,7 +176,7 @@ class Reading:
         A message whose task is due is sent in the same breath, where there is room for it.
         """
         while True:
-            due = one.understood.state is State.READY and one.message is not None and self._delivering.reserve()
+            due = self._place(one)
             taken: Taken | None = None
             try:
                 taken = await self._store.write(functools.partial(self._entered, one=one, due=due))
@@ -194,11 +194,19 @@ class Reading:
                 return
             finally:
                 if due:
-                    self._delivering.begin(taken)
+                    self._delivering.begin(due, taken)
 
-    def _entered(self, tx: Transaction, one: _Read, *, due: bool) -> Taken | None:
+    def _place(self, one: _Read) -> str:
+        """Where a place is kept to send it in the same breath; empty where it waits in line."""
+        if one.understood.state is not State.READY or one.message is None:
+            return ""
+        claimed = one.claimed
+        goes_to = self._entering.goes_to(claimed.listener, claimed.sender, one.understood, one.message)
+        return goes_to if self._delivering.reserve(goes_to) else ""
+
+    def _entered(self, tx: Transaction, one: _Read, *, due: str) -> Taken | None:
         entered = self._entering.enter(tx, one.claimed, one.understood, one.message)
-        if due and entered.understood.state is State.READY and one.message is not None:
+        if due and entered.destination == due and one.message is not None:
             return self._delivering.take(tx, one.claimed, entered, one.message)
         return None
 

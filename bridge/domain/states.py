@@ -29,9 +29,9 @@ MOVES: dict[State, frozenset[State]] = {
     S.UPLOADING: frozenset({S.READY, S.INTENT, S.HELD, S.RETRY, S.REJECTED, S.CANCELLED}),
     S.INTENT: frozenset({S.READY, S.CREATED, S.RETRY, S.REJECTED, S.IN_DOUBT, S.HELD}),
     S.RETRY: frozenset({S.RETRY, S.READY, S.UPLOADING, S.INTENT, S.CREATED, S.HELD, S.REJECTED, S.CANCELLED}),
-    S.HELD: frozenset({S.READY, S.DONE, S.CANCELLED}),
-    S.REJECTED: frozenset({S.READY, S.CANCELLED}),
-    S.IN_DOUBT: frozenset({S.CREATED, S.READY, S.CANCELLED}),
+    S.HELD: frozenset({S.READY, S.RECEIVED, S.DONE, S.CANCELLED}),
+    S.REJECTED: frozenset({S.READY, S.RECEIVED, S.CANCELLED}),
+    S.IN_DOUBT: frozenset({S.CREATED, S.READY, S.REJECTED, S.CANCELLED}),
     S.CREATED: frozenset(),
     S.DONE: frozenset(),
     S.FILTERED: frozenset(),
@@ -40,7 +40,9 @@ MOVES: dict[State, frozenset[State]] = {
 """The table of allowed moves.
 
 INTENT leads back to READY where a message has a further order, or its recording a further group, to send; READY leads
-to IN_DOUBT where an earlier one of the same message is in doubt and the last one needed no POST."""
+to IN_DOUBT where an earlier one of the same message is in doubt and the last one needed no POST. HELD, REJECTED and
+IN_DOUBT are left by a person alone: to RECEIVED where the message is to be understood anew, from IN_DOUBT to REJECTED
+where that is the worst that remains once the doubt is settled."""
 
 UNDER_WAY = frozenset({S.READY, S.UPLOADING, S.INTENT, S.RETRY})
 """Work of ours that is open: later messages of the same patient wait for it."""

@@ -99,7 +99,7 @@ class Mapped:
     """What the rules made of one order or one recording.
 
     `fields` are task fields without `upload_id` and tags of ours; `warnings` are for the operator and hold no
-    patient value.
+    patient value. `destination` is for the routes alone.
     """
 
     fields: dict[str, Any]
@@ -107,3 +107,4 @@ class Mapped:
     warnings: tuple[str, ...] = ()
     patient_authority: str = ""
     numbers: tuple[OrderNumber, ...] = field(default=())
+    destination: str = ""

@@ -7,7 +7,7 @@ from bridge.domain.found import Source
 from bridge.domain.task import Mapped, NumberKind, OrderNumber
 from bridge.mapping import measures, reasons
 from bridge.mapping.patients import person_from_hl7
-from bridge.mapping.plain import device, investigation, tags
+from bridge.mapping.plain import destination, device, investigation, tags
 from bridge.mapping.rules import Part, Rules
 from bridge.mapping.sources import fields_at, part
 from bridge.mapping.trail import Trail
@@ -42,7 +42,8 @@ def map_order(source: Source, rules: Rules, *, time_zone: str = "UTC", now: date
     device(source, mine.fields.device_id, mine.fields.device_id.hl7, trail)
     reasons.from_hl7(source, mine.fields.indications, trail)
     tags(source, mine.fields.searching_tags, mine.fields.searching_tags.hl7, trail)
-    return trail.mapped(identifier, order_numbers(source, rules))
+    routed = destination(source, mine.destination, mine.destination.hl7)
+    return trail.mapped(identifier, order_numbers(source, rules), destination=routed)
 
 
 def _measured(source: Source, mine: Part, trail: Trail, zone: str) -> None:

@@ -1,10 +1,10 @@
-"""The fields whose chain says it all: investigation, device and searching tags."""
+"""What a chain says by itself: investigation, device, searching tags, and where the task goes."""
 
 from collections.abc import Callable
 
 from bridge.domain.found import Found, Source
 from bridge.mapping.rules import ConstantRule, FieldRule, TagRule
-from bridge.mapping.sources import found_at
+from bridge.mapping.sources import first_at, found_at
 from bridge.mapping.tags import tags_at
 from bridge.mapping.trail import Trail
 
@@ -47,3 +47,11 @@ def tags(source: Source, rule: TagRule, templates: tuple[str, ...], trail: Trail
         made.setdefault(found.value, found.where)
     if made:
         trail.put("searching_tags", list(made), ", ".join(dict.fromkeys(made.values())), "the site's tags")
+
+
+def destination(source: Source, rule: ConstantRule, chain: tuple[str, ...]) -> str:
+    """What the site's rule says for the routes of the settings; empty where it says nothing. No task field."""
+    if rule.omit:
+        return ""
+    found = None if rule.constant else first_at(source, chain)
+    return rule.constant or (found.value if found else "")

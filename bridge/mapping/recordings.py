@@ -8,7 +8,7 @@ from bridge.domain.found import Found, Source
 from bridge.domain.task import FieldTrace, Mapped, NumberKind, OrderNumber
 from bridge.mapping import measures, reasons
 from bridge.mapping.patients import person_from_dicom
-from bridge.mapping.plain import device, investigation, tags
+from bridge.mapping.plain import destination, device, investigation, tags
 from bridge.mapping.rules import Part, Rules
 from bridge.mapping.sources import first_at, found_at
 from bridge.mapping.starts import LONGEST_OFFSET_MS, start_of, utc
@@ -82,7 +82,8 @@ def map_recording(
     device(source, mine.fields.device_id, mine.fields.device_id.dicom, trail)
     reasons.from_dicom(source, mine.fields.indications, trail)
     tags(source, mine.fields.searching_tags, mine.fields.searching_tags.dicom, trail)
-    return trail.mapped(identifier, recording_numbers(source, rules))
+    routed = destination(source, mine.destination, mine.destination.dicom)
+    return trail.mapped(identifier, recording_numbers(source, rules), destination=routed)
 
 
 def of_group(recording: Mapped, *, later_ms: Decimal) -> Mapped:

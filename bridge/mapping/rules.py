@@ -17,6 +17,9 @@ X = "UNDIFFERENTIATED"
 authorities = ["HOSP"]               # CX.4 namespaces or OIDs, best first
 types = ["MR", "PI"]                 # CX.5 codes, best first, where no authority decides
 account_number = false               # PID-18 as a last resort
+[destination]                        # read by the routes of the settings (`mapped = "…"`); or a constant
+hl7 = ["PV1-3.4"]
+dicom = ["InstitutionName"]
 [senders."HIS|NORTH"]                # MSH-3|MSH-4, or "*|NORTH", "HIS|*"
 time_zone = "Europe/London"          # and any part of the above, laid over the site's for that sender alone
 [ae_titles.CART1]                    # the same by calling AE title
@@ -164,6 +167,7 @@ class Part(_Table):
     numbers: Numbers = Field(default_factory=Numbers)
     patient: Patient = Field(default_factory=Patient)
     tables: Tables = Field(default_factory=Tables)
+    destination: ConstantRule = ConstantRule()
     time_zone: Zone | None = None
     height_unit: Literal["m", "cm"] = "m"
     name_group: Literal["alphabetic", "ideographic", "phonetic"] = "alphabetic"

@@ -30,7 +30,9 @@ class Trail:
         if text not in self.warnings:
             self.warnings.append(text)
 
-    def mapped(self, identifier: Identifier | None, numbers: tuple[OrderNumber, ...]) -> Mapped:
+    def mapped(
+        self, identifier: Identifier | None, numbers: tuple[OrderNumber, ...], *, destination: str = ""
+    ) -> Mapped:
         """The end of it."""
         return Mapped(
             fields=self.fields,
@@ -38,4 +40,5 @@ class Trail:
             warnings=tuple(self.warnings),
             patient_authority=identifier.authority if identifier else "",
             numbers=numbers,
+            destination=destination,
         )

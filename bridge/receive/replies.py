@@ -12,7 +12,7 @@ from bridge.store.port import Notice, Transaction
 class Replies:
     """Who waits for which message. Lives in the loop; `expect` is called in the store's thread.
 
-    A message is late at once where its task is due and the destination is known to be down: a feed keeps its pace
+    A message is late at once where its task is due and its destination is known to be down: a feed keeps its pace
     while the API does not (hl7.md §3.5).
     """
 
@@ -21,8 +21,8 @@ class Replies:
         self._waiting: dict[int, asyncio.Future[bytes | None]] = {}
         self._tickets: dict[int, set[int]] = {}  # message id → tickets
         self._messages: dict[int, int] = {}  # ticket → message id
-        self._ready: set[int] = set()
-        self.destination_down = False
+        self._ready: dict[int, str | None] = {}  # message id → where its task goes, as far as that is known
+        self._down: set[str] = set()
 
     def ticket(self) -> int:
         """A place to wait at, taken before the message is kept, so that no outcome can slip by."""
@@ -32,7 +32,7 @@ class Replies:
 
     def expect(self, tx: Transaction, ticket: int, kept: Kept) -> None:
         """Tie the ticket to its message, in the transaction that keeps it."""
-        tx.notify("expected", kept.id, (ticket, kept.state))
+        tx.notify("expected", kept.id, (ticket, kept.state, kept.destination))
 
     async def wait(self, ticket: int, seconds: float) -> bytes | None:
         """The stored answer, or None where it is late."""
@@ -56,7 +56,7 @@ class Replies:
             tickets.discard(ticket)
             if not tickets:
                 self._tickets.pop(message_id, None)
-                self._ready.discard(message_id)
+                self._ready.pop(message_id, None)
 
     def hear(self, notices: Sequence[Notice]) -> None:
         """What a commit announced."""
@@ -68,23 +68,28 @@ class Replies:
                     self._wake(notice.message_id, notice.value)
                 case "ready" | "taken":
                     if notice.message_id in self._tickets:
-                        self._ready.add(notice.message_id)
-                        if self.destination_down:
+                        self._ready[notice.message_id] = notice.value
+                        if notice.value in self._down:
                             self._wake(notice.message_id, None)
                 case "destination":
-                    self.destination_down = bool(notice.value)
-                    if self.destination_down:
-                        for message_id in list(self._ready):
-                            self._wake(message_id, None)
+                    self._changed(*notice.value)
 
-    def _expected(self, message_id: int, ticket: int, state: State) -> None:
+    def _changed(self, destination: str, down: bool) -> None:
+        if not down:
+            self._down.discard(destination)
+            return
+        self._down.add(destination)
+        for message_id in [number for number, name in self._ready.items() if name == destination]:
+            self._wake(message_id, None)
+
+    def _expected(self, message_id: int, ticket: int, state: State, destination: str) -> None:
         if ticket not in self._waiting:
             return
         self._tickets.setdefault(message_id, set()).add(ticket)
         self._messages[ticket] = message_id
         if state in UNDER_WAY:
-            self._ready.add(message_id)
-        if state in SETTLED or (state in UNDER_WAY and self.destination_down):
+            self._ready[message_id] = destination
+        if state in SETTLED or (state in UNDER_WAY and destination in self._down):
             self._wake(message_id, None)  # settled without an answer: nothing will come by itself
 
     def _wake(self, message_id: int, answer: bytes | None) -> None:

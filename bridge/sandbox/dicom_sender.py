@@ -115,7 +115,8 @@ class CartAssociation:
             ae.add_requested_context(_VERIFICATION)
         connected: list[Any] = []
         received: list[evt.Event] = []
-        held: Any = _HeldSocket(tls)
+        self._socket = _HeldSocket(tls)
+        held: Any = self._socket  # in the place of an SSLContext
         try:
             self._association: Association = ae.associate(
                 host,
@@ -127,7 +128,7 @@ class CartAssociation:
         except OSError as cause:
             raise PeerError(f"{self._peer} cannot be reached: {cause.strerror or cause}") from cause
         if not self._association.is_established:
-            held.close()
+            self._socket.close()
             raise PeerError(self._why_not(connected=bool(connected), received=received, tls=tls is not None))
 
     def _why_not(self, *, connected: bool, received: Sequence[evt.Event], tls: bool) -> str:
@@ -164,6 +165,8 @@ class CartAssociation:
         """Release the association."""
         if self._association.is_established:
             self._association.release()
+        self._association.join(self._association.network_timeout)
+        self._socket.close()  # of an association that its peer ended, it is open still
 
     def __enter__(self) -> Self:
         return self

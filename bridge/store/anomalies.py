@@ -79,3 +79,14 @@ def open_ones(conn: sa.Connection, limit: int = 100) -> list[Any]:
     """What nobody has settled yet, newest first."""
     query = sa.select(anomaly).where(anomaly.c.settled_at.is_(None)).order_by(anomaly.c.id.desc()).limit(limit)
     return list(conn.execute(query).all())
+
+
+def one(conn: sa.Connection, anomaly_id: int) -> Any | None:
+    """The one with this id."""
+    return conn.execute(sa.select(anomaly).where(anomaly.c.id == anomaly_id)).first()
+
+
+def settle(tx: Transaction, anomaly_id: int, *, at: datetime) -> bool:
+    """A person has put it right, or has seen it. False where somebody did so before."""
+    waiting = anomaly.update().where(anomaly.c.id == anomaly_id, anomaly.c.settled_at.is_(None))
+    return tx.conn.execute(waiting, {"settled_at": millis(at)}).rowcount == 1

@@ -74,6 +74,7 @@ def mapped_to_json(mapped: Mapped) -> dict[str, Any]:
         "warnings": list(mapped.warnings),
         "patient_authority": mapped.patient_authority,
         "numbers": [{"value": n.value, "kind": n.kind.value, "authority": n.authority} for n in mapped.numbers],
+        "destination": mapped.destination,
     }
 
 
@@ -85,6 +86,7 @@ def mapped_from_json(document: dict[str, Any]) -> Mapped:
         warnings=tuple(document["warnings"]),
         patient_authority=document["patient_authority"],
         numbers=tuple(OrderNumber(n["value"], NumberKind(n["kind"]), n["authority"]) for n in document["numbers"]),
+        destination=document.get("destination", ""),
     )
 
 
@@ -202,6 +204,35 @@ def order_by_number(conn: sa.Connection, own_number: OrderNumber) -> BookedOrder
     """The order that has exactly this number and authority."""
     row = _ORDER.run(conn, {"own_number": own_number.value, "own_authority": own_number.authority}).first()
     return booked(row) if row else None
+
+
+def order_by_id(conn: sa.Connection, order_id: int) -> BookedOrder | None:
+    """The order of a row."""
+    row = conn.execute(sa.select(clinical_order).where(clinical_order.c.id == order_id)).first()
+    return booked(row) if row else None
+
+
+def understood_anew(tx: Transaction, order: BookedOrder, mapped: Mapped, digest: str, patient_id: Identifier) -> None:
+    """The message of an order was understood again, by the rules in force now: where it stands stays as it is."""
+    _SET.run(
+        tx.conn,
+        {
+            "own_id": order.id,
+            "mapped": json.dumps(mapped_to_json(mapped), ensure_ascii=False),
+            "digest": digest,
+            "patient_value": patient_id.value,
+            "patient_authority": patient_id.authority,
+        },
+    )
+    forget_numbers(tx, "order", order.message_id, order.position)
+    add_numbers(tx, "order", order.message_id, order.position, mapped.numbers)
+
+
+def forget_numbers(tx: Transaction, role: str, message_id: int, position: int) -> None:
+    """What an order or a recording was findable by."""
+    tx.conn.execute(
+        number.delete().where(number.c.role == role, number.c.message_id == message_id, number.c.position == position)
+    )
 
 
 def order_by_task(conn: sa.Connection, task_id: str) -> BookedOrder | None:

@@ -53,10 +53,11 @@ class Kept:
     state: State
     answer: bytes | None = None
     answer_code: str = ""
+    destination: str = ""  # of what was here before
 
 
 _KNOWN = Prepared(
-    sa.select(message.c.id, message.c.state, message.c.answer, message.c.answer_code).where(
+    sa.select(message.c.id, message.c.state, message.c.answer, message.c.answer_code, message.c.destination).where(
         message.c.identity == sa.bindparam("identity")
     )
 )
@@ -123,7 +124,7 @@ def keep(
     )
     if row is None:
         found = _KNOWN.run(tx.conn, {"identity": arrival.identity}).one()
-        return Kept(found.id, True, State(found.state), found.answer, found.answer_code)
+        return Kept(found.id, True, State(found.state), found.answer, found.answer_code, found.destination)
     detail = {"notes": list(arrival.notes)} if arrival.notes else None
     record(tx, row.id, state, at=arrival.received_at, reason=reason, detail=detail)
     if state is State.RECEIVED and announce:
@@ -228,7 +229,7 @@ def move(
         return False
     record(tx, message_id, after, at=at, reason=reason, detail=detail, actor=actor)
     if after is State.READY:
-        tx.notify("ready", message_id)
+        tx.notify("ready", message_id, columns.get("destination"))
     if before is State.HELD and _UNBAR.run(tx.conn, {"own_message": message_id}).rowcount:
         tx.notify("ready")  # a person has decided: the patients whose work waited go on
     if after in SETTLED:
@@ -252,6 +253,14 @@ _ANSWER_CODE = Prepared(sa.select(message.c.answer_code).where(message.c.id == s
 def answer_code_of(conn: sa.Connection, message_id: int) -> str:
     """MSA-1 of the answer that is stored; empty where none is."""
     return str(_ANSWER_CODE.run(conn, {"which": message_id}).scalar())
+
+
+_DECISION = Prepared(sa.select(message.c.decision).where(message.c.id == sa.bindparam("which")))
+
+
+def decision_of(conn: sa.Connection, message_id: int) -> str:
+    """What a person decided of the message, as JSON; empty where nobody has."""
+    return str(_DECISION.run(conn, {"which": message_id}).scalar() or "")
 
 
 @dataclass(frozen=True, slots=True)

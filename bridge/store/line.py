@@ -13,7 +13,7 @@ from bridge.domain.states import UNDER_WAY, State
 from bridge.store.inbox import Arrival, move, record
 from bridge.store.port import Transaction
 from bridge.store.prepared import Prepared
-from bridge.store.schema import barrier, message, millis, task
+from bridge.store.schema import barrier, event, message, millis, task
 
 AWAITING_ORDER = "awaiting_order"
 ON_HOLD = "order_on_hold"
@@ -22,8 +22,13 @@ MORE_GROUPS = "more_groups"
 QUIET = (AWAITING_ORDER, ON_HOLD)
 """Reasons of a RETRY that hold nobody up: the recording waits for its order, the order for its release."""
 
+FOR_EVER = 1e12
+"""Seconds: longer than any order is waited for."""
 LONGEST_WAIT = 960_000
 """Milliseconds: a little more than the longest time that a message waits by itself (failures.md F14)."""
+GONE = "destination_gone"
+"""Reason of a RETRY: the settings name its destination no more. A start looks again."""
+ANY_SIZE = 2**63 - 1
 
 _next = message.alias("next")
 _earlier = message.alias("earlier")
@@ -49,11 +54,13 @@ class Claimed:
     sop_instance_uid: str
     order_key: str | None
     reason: str
+    destination: str = ""
+    size: int = 0
 
 
 _COLUMNS = (
     "id", "kind", "state", "attempts", "raw", "payload", "understood", "received_at", "listener", "sender", "peer",
-    "answer", "answer_code", "sop_instance_uid", "order_key", "reason",
+    "answer", "answer_code", "sop_instance_uid", "order_key", "reason", "destination", "size",
 )  # fmt: skip
 
 
@@ -101,38 +108,46 @@ _HELD_UP = (
 _BARRED = (
     sa.select(barrier.c.id).where(barrier.c.order_key == _next.c.order_key, barrier.c.message_id < _next.c.id).exists()
 )
-_CLAIM = Prepared(
-    message.update()
-    .where(
-        message.c.id.in_(
-            sa.select(_next.c.id)
-            .where(
-                _next.c.state.in_(_written(State.READY, State.RETRY)),
-                _open(_next),
-                _next.c.owner.is_(None),
-                sa.or_(
-                    _next.c.next_at.is_(None),
-                    _next.c.next_at <= sa.bindparam("now"),
-                    # Nothing waits so long by itself: the clock was set back (F25).
-                    sa.and_(_next.c.next_at > sa.bindparam("far"), *(_next.c.reason != reason for reason in QUIET)),
-                ),
-                ~_HELD_UP,
-                ~_BARRED,
-            )
-            .order_by(_next.c.id)
-            .limit(sa.bindparam("most"))
-            .scalar_subquery()
-        ),
-        message.c.owner.is_(None),
+
+
+def _claiming(*more: sa.ColumnElement[bool]) -> Any:
+    """The oldest of what is due and may go on. `more` says which of it; what costs most to find out comes last."""
+    due = sa.or_(
+        _next.c.next_at.is_(None),
+        _next.c.next_at <= sa.bindparam("now"),
+        # Nothing waits so long by itself: the clock was set back (F25).
+        sa.and_(_next.c.next_at > sa.bindparam("far"), *(_next.c.reason != reason for reason in (*QUIET, GONE))),
+        sa.and_(_next.c.next_at > sa.bindparam("far_order"), _next.c.reason == AWAITING_ORDER),
     )
-    .values(owner=sa.bindparam("new_owner"), attempts=message.c.attempts + 1)
-    .returning(*(message.c[c] for c in _COLUMNS))
+    stands = (_next.c.state.in_(_written(State.READY, State.RETRY)), _open(_next), _next.c.owner.is_(None), due)
+    oldest = (
+        sa.select(_next.c.id)
+        .where(*stands, *more, ~_HELD_UP, ~_BARRED)
+        .order_by(_next.c.id)
+        .limit(sa.bindparam("most"))
+        .scalar_subquery()
+    )
+    return (
+        message.update()
+        .where(message.c.id.in_(oldest), message.c.owner.is_(None))
+        .values(owner=sa.bindparam("new_owner"), attempts=message.c.attempts + 1)
+        .returning(*(message.c[c] for c in _COLUMNS))
+    )
+
+
+_CLAIM = Prepared(_claiming())
+_CLAIM_OF = Prepared(
+    _claiming(
+        _next.c.destination == sa.bindparam("goes_to"),
+        sa.or_(_next.c.kind == "hl7", _next.c.size < sa.bindparam("smaller")),
+    )
 )
-
-
 _NEXT_DUE = Prepared(
     sa.select(sa.func.min(message.c.next_at)).where(
-        message.c.state.in_(_written(State.RETRY)), _open(message), message.c.owner.is_(None)
+        message.c.state.in_(_written(State.RETRY)),
+        _open(message),
+        message.c.owner.is_(None),
+        message.c.destination == sa.bindparam("goes_to"),
     )
 )
 
@@ -160,6 +175,7 @@ def claimed_anew(message_id: int, arrival: Arrival, answer: bytes | None, answer
         sop_instance_uid=arrival.sop_instance_uid,
         order_key=None,
         reason="",
+        size=arrival.size or len(arrival.raw or b""),
     )
 
 
@@ -194,19 +210,65 @@ def left_over(conn: sa.Connection, upto: int, limit: int) -> list[Claimed]:
     return [_claimed(row) for row in _LEFT_OVER.run(conn, {"upto": upto, "most": limit}).all()]
 
 
-def claim(tx: Transaction, owner: str, limit: int, *, at: datetime) -> list[Claimed]:
+def _asked(owner: str, limit: int, at: datetime, order_wait: float) -> dict[str, Any]:
+    now = millis(at)
+    far_order = now + round(order_wait * 1000) + 1000
+    return {"most": limit, "now": now, "far": now + LONGEST_WAIT, "far_order": far_order, "new_owner": owner}
+
+
+def claim(
+    tx: Transaction,
+    owner: str,
+    limit: int,
+    *,
+    at: datetime,
+    destination: str | None = None,
+    smaller: int = ANY_SIZE,
+    order_wait: float = FOR_EVER,
+) -> list[Claimed]:
     """The oldest messages whose task is due, at most one of each patient, none with an earlier one open.
 
     A recording that waits for its order holds nobody up. Messages without a patient key do not wait for each other.
+    `destination` None: wherever they go; else those that go there, of the recordings those of fewer bytes than
+    `smaller`. No recording waits for its order for longer than `order_wait` seconds, however the clock was set (F25).
     """
-    asked = {"most": limit, "now": millis(at), "far": millis(at) + LONGEST_WAIT, "new_owner": owner}
-    rows = _CLAIM.run(tx.conn, asked).all()
+    asked = _asked(owner, limit, at, order_wait)
+    if destination is None:
+        rows = _CLAIM.run(tx.conn, asked).all()
+    else:
+        rows = _CLAIM_OF.run(tx.conn, {**asked, "goes_to": destination, "smaller": smaller}).all()
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
+
+
+def claim_astray(tx: Transaction, owner: str, limit: int, known: Collection[str], *, at: datetime) -> list[Claimed]:
+    """As `claim`: what has no destination yet (a person released it), or one that the settings do not name."""
+    asked = _asked(owner, limit, at, FOR_EVER)
+    rows = tx.conn.execute(_claiming(_next.c.destination.not_in(sorted(known))), asked).all()
+    return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
+
+
+def astray(conn: sa.Connection, known: Collection[str], *, but: str | None = None) -> dict[str, int]:
+    """Open messages whose destination the settings do not name, by its name; empty where it is not decided. Those that
+    wait for the reason `but` do not count.
+    """
+    query = (
+        sa.select(message.c.destination, sa.func.count())
+        .where(message.c.state.in_(_written(*UNDER_WAY)), _open(message), message.c.destination.not_in(sorted(known)))
+        .group_by(message.c.destination)
+    )
+    if but is not None:
+        query = query.where(message.c.reason != but)
+    return {str(name): int(count) for name, count in conn.execute(query).all()}
 
 
 _WAITS = Prepared(
     sa.select(message.c.id)
-    .where(message.c.state.in_(_written(State.READY)), _open(message), message.c.owner.is_(None))
+    .where(
+        message.c.state.in_(_written(State.READY)),
+        _open(message),
+        message.c.owner.is_(None),
+        message.c.destination == sa.bindparam("goes_to"),
+    )
     .limit(1)
 )
 _CLAIM_ONE = Prepared(
@@ -233,9 +295,9 @@ def claim_one(tx: Transaction, owner: str, message_id: int) -> bool:
     return _CLAIM_ONE.run(tx.conn, {"which": message_id, "new_owner": owner}).rowcount == 1
 
 
-def waits(conn: sa.Connection) -> bool:
-    """Whether something is ready that nobody has in hand: it may stand behind another of its patient."""
-    return _WAITS.run(conn).first() is not None
+def waits(conn: sa.Connection, destination: str) -> bool:
+    """Whether something goes there that nobody has in hand: it may stand behind another of its patient."""
+    return _WAITS.run(conn, {"goes_to": destination}).first() is not None
 
 
 def release(tx: Transaction, message_id: int, *, at: datetime) -> None:
@@ -248,10 +310,28 @@ def release(tx: Transaction, message_id: int, *, at: datetime) -> None:
     tx.notify("ready", message_id)
 
 
-def next_due(conn: sa.Connection) -> int | None:
-    """When the earliest waiting message is due, in stored milliseconds; None where none waits."""
-    due: int | None = _NEXT_DUE.run(conn).scalar()
+def next_due(conn: sa.Connection, destination: str) -> int | None:
+    """When the earliest message that waits to go there is due, in stored milliseconds; None where none waits."""
+    due: int | None = _NEXT_DUE.run(conn, {"goes_to": destination}).scalar()
     return due
+
+
+def limited_until(conn: sa.Connection, reason: str) -> dict[str, int]:
+    """Until when the messages of each destination wait for this reason, in stored milliseconds."""
+    query = (
+        sa.select(message.c.destination, sa.func.max(message.c.next_at))
+        .where(message.c.state.in_(_written(State.RETRY)), _open(message), message.c.reason == reason)
+        .group_by(message.c.destination)
+    )
+    return {str(name): int(until or 0) for name, until in conn.execute(query).all()}
+
+
+def times(conn: sa.Connection, message_id: int, reason: str) -> int:
+    """How often a message was put back for this reason."""
+    query = sa.select(sa.func.count()).where(
+        event.c.message_id == message_id, event.c.state == State.RETRY, event.c.reason == reason
+    )
+    return int(conn.execute(query).scalar_one())
 
 
 def recover(tx: Transaction, *, at: datetime, keep_waiting: Collection[str] = ()) -> dict[str, int]:
@@ -266,7 +346,7 @@ def recover(tx: Transaction, *, at: datetime, keep_waiting: Collection[str] = ()
     for message_id, kind, reason in doubts:
         tx.conn.execute(
             task.update().where(task.c.message_id == message_id, task.c.state == State.INTENT),
-            {"state": State.IN_DOUBT, "reason": "interrupted"},
+            {"state": State.IN_DOUBT, "reason": "interrupted", "settled_at": millis(at)},
         )
         # A message of orders goes on behind the one in doubt, and is answered, and a recording goes on with its next
         # group: the one in doubt is never sent again.
@@ -326,11 +406,14 @@ def newest(conn: sa.Connection) -> int:
     return int(conn.execute(sa.select(sa.func.max(message.c.id))).scalar() or 0)
 
 
-def hurry(tx: Transaction, reasons: Collection[str], *, at: datetime) -> None:
-    """What waits for these reasons is due now: their cause is gone."""
+def hurry(tx: Transaction, reasons: Collection[str], *, at: datetime, destination: str) -> None:
+    """What waits there for these reasons is due now: their cause is gone."""
     tx.conn.execute(
         message.update().where(
-            message.c.state.in_(_written(State.RETRY)), _open(message), message.c.reason.in_(sorted(reasons))
+            message.c.state.in_(_written(State.RETRY)),
+            _open(message),
+            message.c.reason.in_(sorted(reasons)),
+            message.c.destination == destination,
         ),
         {"next_at": millis(at)},
     )

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from bridge.store import anomalies, outbound
-from bridge.store.schema import anomaly, event, message, moment, task
+from bridge.domain.patient import Identifier
+from bridge.domain.states import State
+from bridge.store import anomalies, outbound, patients
+from bridge.store.schema import anomaly, event, message, millis, moment, number, task
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +36,30 @@ def rows(
     conn: sa.Connection,
     *,
     states: Sequence[str] = (),
+    reason: str = "",
+    patient: str = "",
     order: str = "",
     control_id: str = "",
+    sop_instance_uid: str = "",
     task_id: str = "",
+    received_before: datetime | None = None,
     with_anomaly: bool = False,
+    before: int | None = None,
     limit: int = 50,
 ) -> list[Row]:
-    """Messages, newest first. `with_anomaly`: those whose task was made before a change that nobody has settled."""
+    """Messages, newest first; each condition narrows the list, and `before` goes on behind the last id of a page.
+
+    `patient` is an identifier as a message says it, or what it was merged into. `with_anomaly`: those whose task was
+    made before a change that nobody has settled.
+    """
     query = sa.select(message).order_by(message.c.id.desc()).limit(limit)
     if states:
         query = query.where(message.c.state.in_(states))
+    if patient:
+        query = query.where(message.c.order_key.in_(_identifiers(conn, patient)))
     if order:
-        query = query.where(message.c.order_number == order)
-    if control_id:
-        query = query.where(message.c.control_id == control_id)
+        numbered = sa.select(number.c.message_id).where(number.c.value == order)
+        query = query.where(sa.or_(message.c.order_number == order, message.c.id.in_(numbered)))
     if task_id:
         named = sa.literal(",") + task.c.task_ids + sa.literal(",")
         query = query.where(
@@ -55,15 +68,28 @@ def rows(
     if with_anomaly:
         open_ones = sa.select(anomaly.c.task_message_id).where(anomaly.c.settled_at.is_(None))
         query = query.where(message.c.id.in_(open_ones))
+    if received_before is not None:
+        query = query.where(message.c.received_at <= millis(received_before))
+    if before is not None:
+        query = query.where(message.c.id < before)
+    equal = {"reason": reason, "control_id": control_id, "sop_instance_uid": sop_instance_uid}
+    for name, value in equal.items():
+        if value:
+            query = query.where(message.c[name] == value)
     found = conn.execute(query).all()
     ids = _task_ids(conn, [r.id for r in found])
     return [_row(r, ids.get(r.id, [])) for r in found]
 
 
+def _identifiers(conn: sa.Connection, value: str) -> list[str]:
+    """The identifier itself and what stands for it since a merge, whoever issued it."""
+    return sorted({value, patients.canonical(conn, Identifier(value), site_authority="").value})
+
+
 def _task_ids(conn: sa.Connection, message_ids: list[int]) -> dict[int, list[str]]:
     made: dict[int, list[str]] = {}
     query = sa.select(task.c.message_id, task.c.task_ids).where(task.c.message_id.in_(message_ids))
-    for row in conn.execute(query.order_by(task.c.position, task.c.generation)):
+    for row in conn.execute(query.order_by(task.c.position, task.c.id)):
         made.setdefault(row.message_id, []).extend(i for i in row.task_ids.split(",") if i)
     return made
 
@@ -97,6 +123,8 @@ def whole(conn: sa.Connection, message_id: int) -> dict[str, Any] | None:
     history = conn.execute(sa.select(event).where(event.c.message_id == message_id).order_by(event.c.id)).all()
     return {
         **asdict(_row(row, [i for t in tasks for i in t.task_ids.split(",") if i])),
+        "destination": row.destination,
+        "decision": json.loads(row.decision) if row.decision else None,
         "sender": row.sender,
         "size": row.size,
         "payload": row.payload,
@@ -106,6 +134,7 @@ def whole(conn: sa.Connection, message_id: int) -> dict[str, Any] | None:
         "understood": json.loads(row.understood) if row.understood else None,
         "tasks": [
             {
+                "position": t.position,
                 "key": t.key,
                 "generation": t.generation,
                 "purpose": t.purpose,
@@ -115,6 +144,7 @@ def whole(conn: sa.Connection, message_id: int) -> dict[str, Any] | None:
                 "traces": json.loads(t.traces),
                 "task_ids": [i for i in t.task_ids.split(",") if i],
                 "intent_at": moment(t.intent_at).isoformat(),
+                "settled_at": moment(t.settled_at).isoformat() if t.settled_at is not None else None,
                 "api_status": t.api_status,
                 "api_text": t.api_text,
             }
@@ -122,6 +152,7 @@ def whole(conn: sa.Connection, message_id: int) -> dict[str, Any] | None:
         ],
         "told_later": [
             {
+                "id": str(o.id),
                 "kind": o.kind,
                 "address": o.address,
                 "control_id": o.control_id,
@@ -135,6 +166,7 @@ def whole(conn: sa.Connection, message_id: int) -> dict[str, Any] | None:
         ],
         "anomalies": [
             {
+                "id": str(a.id),
                 "reason": a.reason,
                 "message": str(a.message_id),
                 "task_message": str(a.task_message_id),
@@ -161,3 +193,30 @@ def counts(conn: sa.Connection) -> dict[str, int]:
     """How many messages stand where."""
     query = sa.select(message.c.state, sa.func.count()).group_by(message.c.state)
     return {row.state: row[1] for row in conn.execute(query)}
+
+
+def in_doubt(conn: sa.Connection) -> tuple[int, int | None]:
+    """How many task POSTs are in doubt, and when the oldest of them began, in stored milliseconds.
+
+    Counted by task, not by message: of one with several orders one may be in doubt and the others made.
+    """
+    query = sa.select(sa.func.count(), sa.func.min(task.c.intent_at)).where(task.c.state == State.IN_DOUBT)
+    many, oldest = conn.execute(query).one()
+    return int(many), oldest
+
+
+def row_of(conn: sa.Connection, message_id: int) -> Any | None:
+    """The row of a message as it is; None where there is none."""
+    return conn.execute(sa.select(message).where(message.c.id == message_id)).first()
+
+
+def last_event_at(conn: sa.Connection, message_id: int) -> int:
+    """When something happened to a message last, in stored milliseconds."""
+    newest = sa.select(sa.func.max(event.c.at)).where(event.c.message_id == message_id)
+    return int(conn.execute(newest).scalar() or 0)
+
+
+def has_several_groups(conn: sa.Connection, message_id: int) -> bool:
+    """Whether a recording was sent group by group: its history numbers them then."""
+    details = conn.execute(sa.select(event.c.detail).where(event.c.message_id == message_id, event.c.detail != ""))
+    return any("group" in json.loads(detail) for detail in details.scalars())

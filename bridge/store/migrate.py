@@ -27,18 +27,23 @@ def current(conn: sa.Connection) -> str | None:
     return MigrationContext.configure(conn).get_current_revision()
 
 
+def require_known(found: str | None) -> None:
+    """Raises StoreRefused where a store's revision is not known here."""
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if found is not None and found not in known:
+        raise StoreRefused(
+            f"store.url: the store's schema {found} is newer than this bridge knows ({newest()}); "
+            "run the version that wrote it, or restore the backup made before the upgrade"
+        )
+
+
 def upgrade(engine: sa.Engine) -> None:
     """Bring the store to the newest revision. Raises StoreRefused where its revision is not known here."""
     with engine.connect() as conn:
         found = current(conn)
         if found == newest():
             return
-        known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-        if found is not None and found not in known:
-            raise StoreRefused(
-                f"the store's schema {found} is newer than this bridge knows ({newest()}); "
-                "run the version that wrote it, or restore the backup made before the upgrade"
-            )
+        require_known(found)
         config = _config()
         config.attributes["connection"] = conn
         command.upgrade(config, "head")

@@ -11,6 +11,7 @@ from bridge.store.prepared import Prepared
 from bridge.store.schema import millis, outbound
 
 WAITING, SENT, HELD = "WAITING", "SENT", "HELD"
+APPLICATION_ANSWER = "application_answer"
 
 _earlier = outbound.alias("earlier")
 _waiting = sa.literal_column("'WAITING'", sa.Text)
@@ -125,3 +126,9 @@ def of_message(conn: sa.Connection, message_id: int) -> list[Any]:
     return list(
         conn.execute(sa.select(outbound).where(outbound.c.message_id == message_id).order_by(outbound.c.id)).all()
     )
+
+
+def was_answered_apart(conn: sa.Connection, message_id: int) -> bool:
+    """Whether an application answer to this message was put on its way."""
+    query = sa.select(outbound.c.id).where(outbound.c.message_id == message_id, outbound.c.kind == APPLICATION_ANSWER)
+    return conn.execute(query.limit(1)).first() is not None

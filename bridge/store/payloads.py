@@ -4,7 +4,6 @@ Names carry no patient value. Files are readable by the bridge's user alone.
 """
 
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
@@ -15,21 +14,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import CommitUnknown, StoreError, StoreFull
+from bridge.errors import CommitUnknown, StoreError, StoreFull, StoreRefused
+from bridge.store.ballast import FULL, Ballast
+from bridge.store.durable import make_folder, sync_folder
 
 _BLOCK = 1 << 20
 _LOOK = 16 << 20
 """Bytes between two looks at the free space."""
 _READ_AGAIN = 64 << 20
 """Bytes of a file that is read to see whether it is as it was."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Payloads:
     """The payload store of one host. `spool` and the kept files share a file system: a file gets its name in place."""
 
-    def __init__(self, root: Path, *, min_free: int) -> None:
+    def __init__(self, root: Path, *, min_free: int, ballast: Ballast | None = None) -> None:
         self.root = root
+        self._ballast = ballast
         self.spool = root / "spool"
         self.on_fatal: Callable[[], object] = lambda: None
         self._min_free = min_free
@@ -42,13 +43,10 @@ class Payloads:
         Returns how many files. Raises StoreError that names the setting and the way out.
         """
         try:
-            self.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(self.spool)
             for number in range(256):
                 (self.root / f"{number:02x}").mkdir(exist_ok=True, mode=0o700)
-            _fsync_folder(self.root)
-            for parent in self.root.resolve().parents[:2]:
-                with contextlib.suppress(PermissionError):  # not ours to read: it was there before us
-                    _fsync_folder(parent)
+            sync_folder(self.root)
             passing = [p for p in self.spool.iterdir() if p.is_file() and p.stat().st_nlink == 1]
             for file in passing:
                 file.unlink()
@@ -67,27 +65,49 @@ class Payloads:
             os.link(one, other)
             other.unlink()
 
-    def sweep(self, is_known: Callable[[str], bool]) -> int:
+    def require_none(self, database: Path) -> None:
+        """Raises StoreRefused where recordings are kept here already: a database that knows none of them is new, and
+        theirs is missing. What no row knows is never taken for waste on the word of an empty database (F27).
+        """
+        kept = next(self.root.glob("[0-9a-f][0-9a-f]/*.dcm"), None)
+        if kept is not None:
+            raise StoreRefused(
+                f"store.url: {database} is new, and {self.root} holds recordings already: their database is missing. "
+                "Put it, or the newest backup of it, in its place and start again; where the recordings are of no more "
+                f"use, move {self.root} away"
+            )
+
+    def sweep(self, is_known: Callable[[str], bool], *, keep: bool = False) -> int:
         """Settle what an earlier process had named and not let go of: what no row knows is removed (F6).
 
-        Only where nothing comes in yet: an object whose row is on its way looks the same. Returns how many went.
+        Only where nothing comes in yet: an object whose row is on its way looks the same. `keep`: the rows may be an
+        older copy's, so whatever has a name stays. Returns how many went.
         """
         gone = 0
         for spooled in [p for p in self.spool.iterdir() if p.is_file()]:
             with spooled.open("rb") as file:
                 name = _name(hashlib.file_digest(file, "sha256").hexdigest())
-            if not is_known(name):
+            if not keep and not is_known(name):
                 (self.root / name).unlink(missing_ok=True)
                 gone += 1
             spooled.unlink()
         return gone
 
     def free(self) -> int:
-        """Bytes free above the watermark; negative below it, and where the folder is gone."""
+        """Bytes free above the watermark, here and beside the database; negative below it, and where a folder is gone.
+
+        What the ballast lacks is not free: it was given for the work in hand (F24).
+        """
+        lacking = self.ballast_missing()
+        folders = [self.root, *([self._ballast.path.parent] if self._ballast else [])]
         try:
-            return shutil.disk_usage(self.root).free - self._min_free
+            return min(shutil.disk_usage(folder).free for folder in folders) - self._min_free - lacking
         except OSError:
             return -1
+
+    def ballast_missing(self) -> int:
+        """Bytes of the ballast that were given up and not made anew."""
+        return self._ballast.missing if self._ballast else 0
 
     def name(self, spooled: Path, target: Path, size: int) -> bool:
         """Give a whole file its name. False where the same content has it already. Raises OSError."""
@@ -196,7 +216,7 @@ class Incoming:
         try:
             os.fsync(fd)
         except OSError as cause:
-            if cause.errno in _FULL:
+            if cause.errno in FULL:
                 raise StoreFull("the payload store is full") from cause
             self._payloads.on_fatal()
             raise CommitUnknown("the payload store did not say whether a file is written") from cause
@@ -239,14 +259,6 @@ def _told() -> Iterator[Any]:
     try:
         yield
     except OSError as cause:
-        if cause.errno in _FULL:
+        if cause.errno in FULL:
             raise StoreFull("the payload store is full") from cause
         raise StoreError(f"the payload store refused a file: {cause.strerror}") from cause
-
-
-def _fsync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

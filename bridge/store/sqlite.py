@@ -20,6 +20,9 @@ import sqlalchemy as sa
 import structlog
 
 from bridge.errors import CommitUnknown, StoreConflict, StoreError, StoreFull, StoreRefused
+from bridge.store import marks, quarantine, soundness
+from bridge.store.ballast import is_full
+from bridge.store.durable import make_folder, sync_folder
 from bridge.store.migrate import upgrade
 from bridge.store.port import Listener, Notice, Transaction, Work
 from bridge.store.waiting import Waiting
@@ -29,8 +32,12 @@ log = structlog.get_logger()
 
 GROUP = 128
 """Works in one commit at the most: bounds how long the first of them waits."""
+_NEWEST = "SELECT max(id) FROM event"
 LONGEST = 0.004
 """Seconds after which a group takes in no more: whoever comes now, a cart with an object, waits for its commit."""
+
+PATIENCE = 1.0
+"""Seconds that a start waits for the lock of a service that was killed."""
 
 
 @dataclass(slots=True)
@@ -41,11 +48,23 @@ class _Job:
     error: BaseException | None = None
 
 
-class SqliteStore:
-    """A store in one file. `open` takes the lock, brings the schema up and starts the writer."""
+_NO_ROOM = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE})
+"""I/O errors that a quota, or a file as long as it may get, brings about too (measured: RLIMIT_FSIZE, the first)."""
 
-    def __init__(self, path: Path) -> None:
+
+class SqliteStore:
+    """A store in one file. `open` takes the lock, looks whether the file is sound and the newest of its line, brings
+    the schema up and starts the writer.
+
+    `on_full` is called where a write finds no room, in the writer's thread.
+    """
+
+    def __init__(self, path: Path, epoch_file: Path | None = None) -> None:
         self.path = path
+        self.is_fresh = False
+        self.quarantine = ""
+        self._epoch = marks.EpochFile(epoch_file or path.with_suffix(".epoch"))
+        self.on_full: Callable[[], object] = lambda: None
         self._jobs: Waiting[_Job] = Waiting()
         self._listeners: list[Listener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -57,15 +76,39 @@ class SqliteStore:
         self._readers = reader_engine(path)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take the store for this process.
+        """Take the store for this process. `quarantine` says afterwards why it may be an older copy, `is_fresh` whether
+        it was made just now.
 
-        Raises StoreRefused where another service holds it, where it cannot be written, where its schema is newer.
+        Raises StoreRefused where another service holds it, where it cannot be written, where it is damaged, another
+        program's, or its schema is newer.
         """
         self._loop = loop
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._take()
+            self._look()
+        except BaseException:
+            self.close()
+            raise
+        self._thread = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def _lock(self) -> None:
+        """A child that a killed service had just begun may hold its lock a moment longer. Raises BlockingIOError."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+
+    def _take(self) -> None:
+        """The lock and the file."""
+        try:
+            make_folder(self.path.parent)
             self._lock_fd = os.open(self.path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock()
         except BlockingIOError as cause:
             raise StoreRefused(
                 f"store.url: {self.path} is held by another running bridge; stop it, or give this one its own store"
@@ -75,13 +118,63 @@ class SqliteStore:
                 f"store.url: {self.path} cannot be written: {cause.strerror}. "
                 "The folder must belong to the user that runs the bridge"
             ) from cause
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         try:
+            self.is_fresh = not (self.path.exists() and self.path.stat().st_size)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            sync_folder(self.path.parent)
+        except OSError as cause:
+            raise StoreRefused(
+                f"store.url: {self.path} cannot be written: {cause.strerror}. "
+                "The file must belong to the user that runs the bridge"
+            ) from cause
+
+    def _look(self) -> None:
+        """Whether it is sound, ours and the newest of its line; then its schema is this version's."""
+        outside = self._epoch.read()
+        unclean = outside is not None and outside.running
+        try:
+            with self._engine.connect() as conn:
+                raw = cast("sqlite3.Connection", conn.connection.driver_connection)
+                most = soundness.AFTER_A_BAD_END if unclean else soundness.AFTER_A_GOOD_END
+                if not soundness.require_sound(raw, self.path, most):
+                    log.warning("store.check_cut_short", seconds=most)
+                soundness.require_ours(conn, self.path)
             upgrade(self._engine)
-        except sa.exc.DBAPIError as cause:
-            raise StoreRefused(f"store.url: {self.path} cannot be used as a store: {cause.orig}") from cause
-        self._thread = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
-        self._thread.start()
+            with self._engine.connect() as conn:
+                soundness.require_schema(conn, self.path)
+                self._judge(conn, outside)
+                conn.commit()
+        except (sa.exc.DBAPIError, sqlite3.Error) as cause:
+            what = cause.orig if isinstance(cause, sa.exc.DBAPIError) else cause
+            raise StoreRefused(
+                f"store.url: {self.path} cannot be used as a store: {what}. {soundness.way_out(self.path)}"
+            ) from cause
+
+    def _judge(self, conn: sa.Connection, outside: marks.Epoch | None) -> None:
+        """An older copy stands in quarantine until a person releases it; then it begins a line of its own."""
+        machine = marks.this_machine()
+        found = quarantine.reason(conn)
+        if not found and (found := marks.why_not_trusted(conn, outside, machine)):
+            quarantine.begin(conn, found)
+        self.quarantine = found
+        if found:
+            return  # the epoch file stays as it is: it knows more than this database
+        line = marks.value_of(conn, marks.LINE)
+        if not line:
+            line = marks.fresh_line()
+            marks.put(conn, marks.LINE, line)
+        conn.commit()
+        self._epoch.begin(marks.Epoch(marks.newest(conn), line, machine))
+
+    async def release_quarantine(self, work: Work[T]) -> T:
+        """A person's word, written by `work`: the epoch file begins anew behind it, and the next start is one as ever.
+
+        Where the process ends in between, the store is in quarantine still.
+        """
+        done = await self.write(work)
+        reached, line = await self.read(lambda conn: (marks.newest(conn), marks.value_of(conn, marks.LINE)))
+        self._epoch.begin(marks.Epoch(reached, line, marks.this_machine()))
+        return done
 
     def close(self) -> None:
         """Commit what waits, then let go of the file."""
@@ -91,6 +184,7 @@ class SqliteStore:
             self._thread = None
         self._readers.dispose()
         self._engine.dispose()
+        self._epoch.close()
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -119,7 +213,7 @@ class SqliteStore:
             with self._readers.connect() as conn:
                 return work(conn)
         except (sa.exc.DBAPIError, sqlite3.Error) as cause:
-            raise _mapped(cause) from cause
+            raise self._mapped(cause) from cause
 
     def _write_all(self) -> None:
         with self._engine.connect() as conn:
@@ -138,9 +232,11 @@ class SqliteStore:
                     del group[number:]
                     break
                 self._run(conn, job, notices, alone=alone)
+            reached = conn.connection.cursor().execute(_NEWEST).fetchone()[0] or 0
             self._end(conn)
+            self._epoch.note(reached)
         except Exception as problem:  # noqa: BLE001  edge of the writer's loop: every job of the group is told
-            cause = _mapped(problem) if isinstance(problem, (sa.exc.DBAPIError, sqlite3.Error)) else problem
+            cause = self._mapped(problem) if isinstance(problem, (sa.exc.DBAPIError, sqlite3.Error)) else problem
             notices = []
             for job in group:
                 job.error = job.error or cause
@@ -149,6 +245,8 @@ class SqliteStore:
                 log.critical("store.commit_unknown", error=type(cause.__cause__).__name__)
                 self.on_fatal()
             self._roll_back(conn)
+        if any(isinstance(job.error, StoreFull) for job in group):
+            self.on_full()
         self._tell(group, notices)
 
     def _roll_back(self, conn: sa.Connection) -> None:
@@ -168,8 +266,7 @@ class SqliteStore:
             raise self._broken
         conn.begin()
 
-    @staticmethod
-    def _run(conn: sa.Connection, job: _Job, notices: list[Notice], *, alone: bool) -> None:
+    def _run(self, conn: sa.Connection, job: _Job, notices: list[Notice], *, alone: bool) -> None:
         """One work in its savepoint: what fails in it leaves its neighbours' work as it is. Alone it needs none."""
         transaction = Transaction(conn)
         cursor = conn.connection.cursor()
@@ -178,7 +275,7 @@ class SqliteStore:
         try:
             job.result = job.work(transaction)
         except (sa.exc.DBAPIError, sqlite3.Error) as cause:
-            job.error = _mapped(cause)
+            job.error = self._mapped(cause)
             if not cast("sqlite3.Connection", conn.connection.driver_connection).in_transaction:
                 raise job.error from cause  # SQLite itself rolled the whole transaction back (disk full, I/O error)
             _undo(conn, cursor, alone=alone)
@@ -190,15 +287,27 @@ class SqliteStore:
         if not alone:
             cursor.execute("RELEASE work")
 
-    @staticmethod
-    def _end(conn: sa.Connection) -> None:
+    def _end(self, conn: sa.Connection) -> None:
         try:
             conn.commit()
         except sa.exc.DBAPIError as cause:
-            mapped = _mapped(cause)
+            mapped = self._mapped(cause)
             if isinstance(mapped, StoreFull):
                 raise mapped from cause
             raise CommitUnknown("the store did not say whether the commit took") from cause
+
+    def _mapped(self, error: sa.exc.DBAPIError | sqlite3.Error) -> StoreError | StoreConflict:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        if isinstance(cause, sqlite3.IntegrityError):
+            return StoreConflict("a row that must be alone has a twin already")
+        code = getattr(cause, "sqlite_errorcode", 0)
+        if code & 0xFF == sqlite3.SQLITE_FULL or (code in _NO_ROOM and self._is_full()):
+            return StoreFull("the store's disk is full")
+        return StoreError(f"the store refused a statement: {type(cause).__name__}")
+
+    def _is_full(self) -> bool:
+        longest = max((file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*")), default=0)
+        return is_full(self.path, longest)
 
     def _tell(self, group: list[_Job], notices: Sequence[Notice]) -> None:
         """Results to those who wait: threads at once, the loop in one call for the whole group."""
@@ -231,16 +340,6 @@ def _resolve(job: _Job) -> None:
         job.future.set_exception(job.error)
     else:
         job.future.set_result(job.result)
-
-
-def _mapped(error: sa.exc.DBAPIError | sqlite3.Error) -> StoreError | StoreConflict:
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    if isinstance(cause, sqlite3.IntegrityError):
-        return StoreConflict("a row that must be alone has a twin already")
-    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return StoreFull("the store's disk is full")
-    return StoreError(f"the store refused a statement: {type(cause).__name__}")
 
 
 def writer_engine(path: Path) -> sa.Engine:

@@ -12,6 +12,7 @@ from bridge.domain.task import FieldTrace
 from bridge.store.port import Transaction
 from bridge.store.prepared import Prepared
 from bridge.store.schema import message, millis, task
+from bridge.store.watched import first_look
 
 _AGAIN = Prepared(
     task.update()
@@ -27,7 +28,7 @@ _AGAIN = Prepared(
 _INTEND = Prepared(task.insert().returning(task.c.id))
 _SETTLE = Prepared(task.update().where(task.c.id == sa.bindparam("own_id")))
 _OF_MESSAGE = Prepared(
-    sa.select(task).where(task.c.message_id == sa.bindparam("own_message")).order_by(task.c.position, task.c.generation)
+    sa.select(task).where(task.c.message_id == sa.bindparam("own_message")).order_by(task.c.position, task.c.id)
 )
 
 
@@ -63,6 +64,8 @@ def intend(
         taken_up = _AGAIN.run(tx.conn, {**own, **values}).first()
         if taken_up is not None:
             return int(taken_up.id)
+        # Prepared under another key, for an address that the settings have changed since: that one is never sent.
+        drop_unsent(tx, message_id, at=at, reason="superseded", position=position)
     made = _INTEND.run(
         tx.conn,
         {
@@ -104,20 +107,18 @@ def settle(
     api_status: int | None = None,
     api_text: str = "",
 ) -> None:
-    """What the POST came to."""
-    _SETTLE.run(
-        tx.conn,
-        {
-            "own_id": task_row,
-            "state": state,
-            "sent": sent,
-            "reason": reason,
-            "task_ids": ",".join(map(str, task_ids)),
-            "settled_at": millis(at),
-            "api_status": api_status,
-            "api_text": api_text,
-        },
-    )
+    """What the POST came to. `sent` false: no byte left us this time; what left us before stays told."""
+    values = {
+        "own_id": task_row,
+        "state": state,
+        "reason": reason,
+        "task_ids": ",".join(map(str, task_ids)),
+        "settled_at": millis(at),
+        "watch_at": first_look(at) if state is State.CREATED else None,
+        "api_status": api_status,
+        "api_text": api_text,
+    }
+    _SETTLE.run(tx.conn, {**values, "sent": True} if sent else values)
 
 
 def belong(tx: Transaction, task_row: int, order_id: int) -> None:
@@ -126,7 +127,7 @@ def belong(tx: Transaction, task_row: int, order_id: int) -> None:
 
 
 def of_message(conn: sa.Connection, message_id: int) -> list[Any]:
-    """The task rows of a message, by position, the newest generation last."""
+    """The task rows of a message, by position, the newest of each last."""
     return list(_OF_MESSAGE.run(conn, {"own_message": message_id}).all())
 
 
@@ -136,7 +137,7 @@ def recording_tasks(conn: sa.Connection, message_id: int) -> list[Any]:
         sa.select(task, message.c.understood)
         .join(message, message.c.id == task.c.message_id)
         .where(task.c.message_id == message_id, task.c.purpose == "recording")
-        .order_by(task.c.position, task.c.generation)
+        .order_by(task.c.position, task.c.id)
     ).all()
     return list({row.position: row for row in rows}.values())
 
@@ -149,3 +150,56 @@ def last_generation(conn: sa.Connection, key: str) -> Any | None:
 def ids(row: Any) -> tuple[int, ...]:
     """The task ids of a row."""
     return tuple(int(i) for i in row.task_ids.split(",") if i)
+
+
+# --- what a person decides ----------------------------------------------------------------------------------
+
+
+def newest(conn: sa.Connection, message_id: int) -> list[Any]:
+    """The newest task row of each order or group of a message: those that count."""
+    return list({row.position: row for row in of_message(conn, message_id)}.values())
+
+
+def holder_of(conn: sa.Connection, task_id: int) -> Any | None:
+    """The row that has this task id; None where none has it. Looks at every row that has several ids."""
+    alone = conn.execute(sa.select(task).where(task.c.task_ids == str(task_id)).limit(1)).first()
+    if alone is not None:
+        return alone
+    listed = (sa.literal(",") + task.c.task_ids + sa.literal(",")).contains(f",{task_id},", autoescape=True)
+    return conn.execute(sa.select(task).where(task.c.task_ids.contains(","), listed).limit(1)).first()
+
+
+def found(tx: Transaction, task_row: int, task_id: int, *, at: datetime) -> bool:
+    """The task of a doubt is there. False where the row is in doubt no more."""
+    values = {"state": State.CREATED, "reason": "found", "task_ids": str(task_id), "settled_at": millis(at)}
+    values["watch_at"] = first_look(at)
+    return _out_of_doubt(tx, task_row, values)
+
+
+def given_up(tx: Transaction, task_row: int, *, at: datetime, reason: str) -> bool:
+    """The task of a doubt is not there, and the row stands as history. False where it is in doubt no more."""
+    return _out_of_doubt(tx, task_row, {"state": State.CANCELLED, "reason": reason, "settled_at": millis(at)})
+
+
+def _out_of_doubt(tx: Transaction, task_row: int, values: dict[str, Any]) -> bool:
+    doubtful = task.update().where(task.c.id == task_row, task.c.state == State.IN_DOUBT)
+    return tx.conn.execute(doubtful, values).rowcount == 1
+
+
+def repeat(tx: Transaction, row: Any) -> int:
+    """A further generation of a row that was provably not applied, or that a person gave up: nothing of it is sent
+    yet. Returns the new generation. Raises StoreConflict where there is a later one already.
+    """
+    names = ("message_id", "position", "order_id", "purpose", "key", "body", "traces", "intent_at")
+    copied = {name: getattr(row, name) for name in names}
+    fresh = {"generation": row.generation + 1, "state": State.RETRY, "reason": "new_generation", "sent": False}
+    tx.conn.execute(task.insert(), {**copied, **fresh})
+    return int(row.generation) + 1
+
+
+def drop_unsent(tx: Transaction, message_id: int, *, at: datetime, reason: str, position: int | None = None) -> None:
+    """What waits to be sent of a message never will be: nothing of it was applied."""
+    waiting = task.update().where(task.c.message_id == message_id, task.c.state == State.RETRY)
+    if position is not None:
+        waiting = waiting.where(task.c.position == position)
+    tx.conn.execute(waiting, {"state": State.CANCELLED, "reason": reason, "settled_at": millis(at)})

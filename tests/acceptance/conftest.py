@@ -35,6 +35,7 @@ def house(tmp_path: Path) -> OpenHouse:
                 "BRIDGE_STORE__URL": f"sqlite:///{tmp_path}/bridge.db",
                 "BRIDGE_STORE__PAYLOADS": f"{tmp_path}/payloads",
                 "BRIDGE_STORE__MIN_FREE": "1 MiB",
+                "BRIDGE_STORE__BALLAST": "64 KiB",
                 "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
                 "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
                 "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",

@@ -47,6 +47,7 @@ async def talking(folder: Path, **environment: str) -> AsyncIterator[Talk]:
             "BRIDGE_STORE__URL": f"sqlite:///{folder}/bridge.db",
             "BRIDGE_STORE__PAYLOADS": f"{folder}/payloads",
             "BRIDGE_STORE__MIN_FREE": "1 MiB",
+            "BRIDGE_STORE__BALLAST": "64 KiB",
             "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
             "BRIDGE_HL7__LISTENERS": _listeners(his.address),
             "BRIDGE_HL7__SENDERS": '{"OSLO|*" = {time_zone = "Europe/Oslo", order_response = "ack"}}',

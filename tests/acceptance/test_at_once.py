@@ -290,7 +290,7 @@ async def test_f28_a_message_that_ends_its_reader_before_it_is_kept_comes_back_t
                 addresses[name] = rest
                 if name == "ready":
                     break
-            return House(app.Running(it.up.store, addresses), it.sandbox, tmp_path)
+            return House(app.Running(it.up.store, addresses=addresses), it.sandbox, tmp_path)
 
         environment["BRIDGE_STORE__URL"] = f"sqlite:///{tmp_path}/other.db"
         environment["BRIDGE_STORE__PAYLOADS"] = f"{tmp_path}/other"
@@ -416,13 +416,13 @@ class FailsOnce:
         self.count = 0
         real = SqliteStore._end
 
-        def end(conn: Any) -> None:
+        def end(store: SqliteStore, conn: Any) -> None:
             self.count += 1
             if self.count == 1:
                 raise error
-            real(conn)
+            real(store, conn)
 
-        self._patch, self._end = monkeypatch, staticmethod(end)
+        self._patch, self._end = monkeypatch, end
 
     def arm(self) -> None:
         self._patch.setattr(SqliteStore, "_end", self._end)

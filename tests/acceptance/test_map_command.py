@@ -86,6 +86,19 @@ def test_map_writes_nothing_and_counts_the_files_one_after_the_other(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["000.hl7", "001.hl7", "empty.toml"]
 
 
+def test_map_of_an_order_behind_a_held_move_says_that_it_waits(tmp_path: Path) -> None:
+    moved = message("ADT^A43", "M1", "EVN|A43", pid("4711"), "MRG|4712^^^TEST^MR")
+    shown = mapped(tmp_path, [moved, message("ORM^O01", "M2", pid("4711"), *order("NW", "A1"))], {})
+    assert [(one["state"], one["reason"]) for one in shown] == [("HELD", "move_needs_a_person"), ("READY", "")]
+    assert "MSA|AA|M2|accepted, task pending" in shown[1]["answer"]
+
+
+def test_map_of_a_batch_with_bytes_of_no_text_shows_its_answer(tmp_path: Path) -> None:
+    one = message("ORM^O01", "B1", pid("4711"), *order("NW", "A1"))
+    shown = mapped(tmp_path, [b"FHS|^~\\&|H\xc3|X\rBHS|^~\\&|H|X\r" + one + b"BTS|1\rFTS|1\r"], {})
+    assert "MSA|AA|B1|task=4711" in shown[0]["answer"]
+
+
 def test_map_prints_the_task_its_traces_and_the_answer(tmp_path: Path) -> None:
     file = tmp_path / "order.hl7"
     file.write_bytes(STORY[0])

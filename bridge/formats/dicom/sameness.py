@@ -64,8 +64,8 @@ def _meaning(group: MultiplexGroup) -> bytes:
     leads = [
         [
             c.lead,
-            c.microvolts and str(c.microvolts),
-            *(n and str(n.normalize()) for n in (c.sensitivity, c.correction)),
+            None if c.microvolts is None else str(c.microvolts),
+            *(None if n is None else str(n.normalize()) for n in (c.sensitivity, c.correction)),
             c.bits_stored,
             c.no_number,
         ]

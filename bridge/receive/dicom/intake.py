@@ -168,12 +168,12 @@ class DicomIntake:
         self, announced: Announced, role: str, digest: str, size: int, payload: str | None = None
     ) -> inbox.Arrival:
         """The row's facts. `role` keeps apart what must not be taken for a resend of one another."""
-        uid = announced.sop_class_uid
+        uid, called = announced.sop_class_uid, announced.session.called_ae
         return inbox.Arrival(
             kind="dicom",
             type=ECG_SOP_CLASSES.get(uid) or DOCUMENT_SOP_CLASSES.get(uid, uid),
             received_at=self._clock.now(),
-            listener="dicom",
+            listener=f"dicom.{called}" if called in self._settings.other_ae_titles else "dicom",
             peer=announced.session.peer,
             sender=announced.session.calling_ae,
             sop_instance_uid=announced.sop_instance_uid,

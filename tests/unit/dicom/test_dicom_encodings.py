@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from bridge.domain.recording import MultiplexGroup
 from bridge.errors import BadInput, CannotScale
 from bridge.formats.dicom.reader import read_object, require_scalable
+from bridge.formats.dicom.sameness import digests
 from bridge.formats.ecg.samples import check_samples, microvolts
 from bridge.formats.ecg.scaling import trusted_padding
 from bridge.formats.ecg.wfdb import write_archive
@@ -356,3 +357,11 @@ def test_f5_a_data_set_cut_at_every_97th_byte_is_c000(tmp_path, syntax, group):
             read_object(path)
         codes.add(caught.value.code)
     assert codes == {0xC000}
+
+
+def test_f29_an_object_whose_correction_is_zero_has_digests_like_any_other(tmp_path: Path) -> None:
+    zero, one = (
+        saved(tmp_path, ecg(Group(sines(20, 2), correction=correction)), f"{correction}.dcm")
+        for correction in ("0", "1")
+    )
+    assert digests(read_object(zero)).waveform != digests(read_object(one)).waveform

@@ -28,6 +28,10 @@ def test_f13_an_unreachable_destination_is_down_until_its_next_try():
     assert not after(health, CREATED, now=108.0).known_down
 
 
+def test_f13_a_call_that_was_not_made_says_nothing_new_of_it():
+    assert after(Health(), Retry(8.0, Reason.UNREACHABLE)) == Health()
+
+
 def test_f14_a_rate_limit_makes_everybody_wait_and_is_no_failure():
     health = after(Health(), Retry(30.0, Reason.RATE_LIMITED, pause_destination=True))
     assert not health.known_down

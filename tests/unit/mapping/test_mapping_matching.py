@@ -1,19 +1,18 @@
 """F35, F36: a recording is attached to an order only where promise 3 allows it.
 
-`allowed` below is the rule written a second time, from the promise and not from the code: it is the judge of every
-generated case.
+`allowed` (tests/campaign/pairs.py) is the rule written a second time, from the promise and not from the code: it is the
+judge of every generated case.
 """
 
 import itertools
 import random
-import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.domain.patient import Demographics, Identifier
-from bridge.domain.task import NumberKind, OrderNumber
+from bridge.domain.task import NumberKind
 from bridge.mapping.matching import (
     Held,
     HoldReason,
@@ -24,12 +23,9 @@ from bridge.mapping.matching import (
     compare,
     match,
 )
+from tests.campaign.pairs import VALUES, allowed, facts, judged, number
 
 MAX = Demographics("Muster", "Max", "MALE", "1970-01-31")
-
-
-def number(value, authority="", kind=NumberKind.ACCESSION):
-    return OrderNumber(value, kind, authority)
 
 
 def recording(numbers=("A1",), identifier=("4711", ""), who=MAX):
@@ -38,38 +34,6 @@ def recording(numbers=("A1",), identifier=("4711", ""), who=MAX):
 
 def order(order_id=1, numbers=("A1",), identifier=("4711", ""), who=MAX):
     return OrderFacts(order_id, tuple(number(n) for n in numbers), Identifier(*identifier), who)
-
-
-# --- the judge -------------------------------------------------------------------------------------------------------
-
-
-def plain(text):
-    """Letters and digits without case and accents, word by word."""
-    letters = [c for c in unicodedata.normalize("NFD", text.lower()) if unicodedata.category(c) != "Mn"]
-    return tuple("".join(c if c.isalnum() else " " for c in letters).replace("ß", "ss").split())
-
-
-def allowed(rec, ordered, site=""):
-    """Whether a person who reads promise 3 would let this recording go to this order."""
-    numbers = {
-        (a.value, b.value)
-        for a in rec.numbers
-        for b in ordered.numbers
-        if a.value == b.value and a.value and len({a.authority.lower(), b.authority.lower()} - {""}) < 2
-    }
-    mine, theirs = rec.identifier, ordered.identifier
-    issuers = {i.lower() for i in (mine.authority or site, theirs.authority or site) if i}
-    same_patient = mine.value != "" and mine.value == theirs.value and len(issuers) < 2
-    a, b = rec.demographics, ordered.demographics
-    lasts, firsts = (plain(a.last_name), plain(b.last_name)), (plain(a.first_name), plain(b.first_name))
-    contradicts = any(x and y and x != y for x, y in [lasts, ((a.birth_date), (b.birth_date))])
-    contradicts = contradicts or {a.gender, b.gender} == {"MALE", "FEMALE"}
-    n = min(map(len, firsts))
-    name_agrees = all(lasts) and lasts[0] == lasts[1] and n > 0 and firsts[0][:n] == firsts[1][:n]
-    if all(lasts) and n and any(not (x.startswith(y) or y.startswith(x)) for x, y in zip(*firsts, strict=False)):
-        contradicts = True
-    date_agrees = a.birth_date != "" and a.birth_date == b.birth_date
-    return bool(numbers) and same_patient and not contradicts and (name_agrees or date_agrees)
 
 
 # --- the matrix ------------------------------------------------------------------------------------------------------
@@ -233,42 +197,11 @@ def test_the_same_order_twice_is_one_and_another_patients_order_does_not_stand_i
 
 # --- generated -------------------------------------------------------------------------------------------------------
 
-VALUES = {
-    "number": ["A1", "A2", "P7"],
-    "number_authority": ["", "", "HIS", "RIS"],
-    "id": ["4711", "4711", "4712", ""],
-    "authority": ["", "TEST", "test", "OTHER"],
-    "last": ["Muster", "MUSTER", "Müster", "Probe", ""],
-    "first": ["Max", "max", "Max Otto", "Max Anton", "M", "Anna", ""],
-    "sex": ["MALE", "FEMALE", "UNDIFFERENTIATED", ""],
-    "born": ["1970-01-31", "1970-01-31", "1970-01-13", ""],
-}
-"""Few values, close to each other, so that most pairs agree in something."""
-
-
-def facts(pick):
-    numbers = tuple(number(pick("number"), pick("number_authority")) for _ in range(2))
-    who = Demographics(pick("last"), pick("first"), pick("sex"), pick("born"))
-    return numbers, Identifier(pick("id"), pick("authority")), who
-
 
 def test_f35_no_wrong_attachment_in_120_000_generated_pairs():
-    chance = random.Random(35)
-
-    def pick(name):
-        return chance.choice(VALUES[name])
-
-    pairs, attached, wrong, missed = 120_000, 0, 0, 0
-    pool = [facts(pick) for _ in range(4000)]
-    for _ in range(pairs):
-        rec, ordered = RecordingFacts(*chance.choice(pool)), OrderFacts(1, *chance.choice(pool))
-        site = chance.choice(["", "TEST"])
-        got, right = isinstance(match(rec, [ordered], site_authority=site), Matched), allowed(rec, ordered, site)
-        attached += got
-        wrong += got and not right
-        missed += right and not got
-    assert (wrong, missed) == (0, 0)
-    assert attached > 1000  # the judge had something to judge
+    counts = judged(random.Random(35), 120_000)
+    assert (counts["wrong_patient"], counts["broken"]) == (0, 0)
+    assert counts["attached"] > 1000  # the judge had something to judge
 
 
 @settings(max_examples=300, deadline=None)

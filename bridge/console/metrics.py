@@ -1,0 +1,83 @@
+"""`/metrics`: Prometheus' text format. No label carries a patient or an order, and none grows with the traffic."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from bridge import logs
+from bridge.clock import Clock
+from bridge.domain.states import State
+from bridge.store.gauges import Gauges, gauges
+from bridge.store.payloads import Payloads
+from bridge.store.port import Store
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SHARE = 20
+"""A look into a large store takes a twentieth of the time at the most: what was seen holds for that much longer."""
+
+
+class Metrics:
+    """Made anew at each question, from what the store, the disk and the process are now."""
+
+    def __init__(self, store: Store, payloads: Payloads, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._seen = Gauges()
+        self._until = float("-inf")
+        self._registry = CollectorRegistry()
+        self._registry.register(_Families(lambda: self._seen, payloads))
+        ProcessCollector(registry=self._registry)  # memory, open files, CPU of this process
+
+    async def text(self) -> bytes:
+        """What a scrape gets. Raises StoreError."""
+        if time.monotonic() >= self._until:
+            began = time.monotonic()
+            self._seen = await self._store.read(lambda conn: gauges(conn, at=self._clock.now()))
+            self._until = time.monotonic() + _SHARE * (time.monotonic() - began)
+        return generate_latest(self._registry)
+
+
+@dataclass(frozen=True)
+class _Families(Collector):
+    seen: Callable[[], Gauges]
+    payloads: Payloads
+
+    def collect(self) -> Iterator[Metric]:
+        """Each family; a state that no message is in is there as 0, so that its absence means nothing."""
+        now = self.seen()
+        states = {state.value: now.states.get(state, 0) for state in State}
+        yield _labelled("bridge_messages", "Messages by state.", "state", states)
+        yield _one("bridge_in_doubt", "Messages with a POST whose outcome is not known.", now.doubts)
+        yield _one("bridge_in_doubt_oldest_seconds", "Age of the oldest doubt.", now.oldest_doubt)
+        yield _one("bridge_held", "Messages that a person must look at.", states[State.HELD])
+        yield _labelled("bridge_queue", "Messages to be sent, by destination.", "destination", now.queue)
+        yield _one("bridge_queue_oldest_seconds", "Time since the oldest of them was received.", now.oldest_ready)
+        up = {name: int(not down) for name, down in now.down.items()}
+        yield _labelled("bridge_destination_up", "1 where the destination is sent to.", "destination", up)
+        yield _labelled("bridge_outbound", "HL7 messages of our own by state.", "state", now.outbound)
+        yield _labelled("bridge_commitment", "Storage commitment reports by state.", "state", now.commitment)
+        yield _one("bridge_anomalies", "Tasks that a person must settle.", now.anomalies)
+        yield _one("bridge_watched", "Tasks whose processing is waited for.", now.watched)
+        yield _one("bridge_quarantine", "1 where nothing is sent until a person releases it.", int(now.quarantine))
+        yield _one(
+            "bridge_room_bytes", "Free above store.min_free; below 0 nothing new is taken.", self.payloads.free()
+        )
+        yield _one("bridge_ballast_missing_bytes", "What was given up on a full disk.", self.payloads.ballast_missing())
+        dropped = CounterMetricFamily("bridge_log_lines_dropped", "Log lines that never came out.")
+        dropped.add_metric([], logs.SINK.dropped)
+        yield dropped
+
+
+def _one(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _labelled(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

@@ -1,0 +1,163 @@
+"""`/metrics` says where everything stands, without a patient or an order; what is old is said by itself."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import structlog
+from prometheus_client.parser import text_string_to_metric_families
+
+from bridge.dispatch import alarms
+from bridge.errors import StoreError
+from bridge.sandbox.cardio_api import Sandbox
+from bridge.settings import host_port
+from bridge.store import gauges
+from tests.acceptance.scene import House, OpenHouse, order
+from tests.acceptance.virtual_clock import VirtualClock
+
+
+async def fetched(it: House, path: str = "/metrics") -> tuple[str, str]:
+    """Head and body of a page of the console's."""
+    reader, writer = await asyncio.open_connection(*host_port(it.up.addresses["console"]))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return head, body
+
+
+async def measured(it: House) -> dict[tuple[str, str], float]:
+    """Each sample by its name and its label's value."""
+    head, body = await fetched(it)
+    assert "200 OK" in head
+    assert "text/plain; version=0.0.4" in head
+    found: dict[tuple[str, str], float] = {}
+    for family in text_string_to_metric_families(body):
+        for sample in family.samples:
+            found[sample.name, next(iter(sample.labels.values()), "")] = sample.value
+    return found
+
+
+@pytest.fixture
+def logged() -> Any:
+    with structlog.testing.capture_logs() as entries:
+        yield entries
+
+
+async def test_metrics_say_where_everything_stands(house: OpenHouse) -> None:
+    async with house() as it:
+        found = await measured(it)
+        assert found["bridge_messages", "CREATED"] == 0
+        assert found["bridge_destination_up", "cardio"] == 1
+        assert found["bridge_quarantine", ""] == 0
+        assert found["bridge_ballast_missing_bytes", ""] == 0
+        assert found["bridge_log_lines_dropped_total", ""] >= 0
+        assert found["process_open_fds", ""] > 0
+        assert found["process_resident_memory_bytes", ""] > 0
+        it.sandbox.faults.add("lost_answer", on="tasks", times=1)
+        await it.hl7(order("C1", "PL-1"))
+        await it.hl7(order("C2", "PL-2", patient="4712"))
+        it.sandbox.faults.add("401", on="tasks")
+        await it.hl7(order("C3", "PL-3", patient="4713"))
+        await it.until(lambda rows: rows[2].state == "RETRY")
+        async with asyncio.timeout(20):
+            while (found := await measured(it))["bridge_messages", "RETRY"] != 1:  # noqa: ASYNC110  it is seen for a moment
+                await asyncio.sleep(0.05)
+        assert found["bridge_messages", "IN_DOUBT"] == found["bridge_in_doubt", ""] == 1
+        assert found["bridge_in_doubt_oldest_seconds", ""] > 0
+        assert found["bridge_messages", "CREATED"] == 1
+        assert found["bridge_queue", "cardio"] == 1
+        assert found["bridge_queue_oldest_seconds", ""] > 0
+        assert found["bridge_destination_up", "cardio"] == 0
+        assert found["bridge_watched", ""] == 1
+        assert found["bridge_room_bytes", ""] > 0
+
+
+async def test_metrics_hold_no_patient_and_no_order(house: OpenHouse) -> None:
+    async with house() as it:
+        it.sandbox.faults.add("400", on="tasks", times=1)
+        it.sandbox.faults.add("lost_answer", on="tasks", times=1)
+        for number in range(3):
+            await it.hl7(order(f"CANARY{number}", f"CANARY-PL{number}", patient=f"CANARY{number}", name="Canary^Can"))
+        _, body = await fetched(it)
+        assert "canary" not in body.lower()
+        labels = {k for f in text_string_to_metric_families(body) for s in f.samples for k in s.labels}
+        assert labels <= {"state", "destination"}
+
+
+async def test_metrics_of_a_store_that_cannot_be_read_are_503(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_: Any) -> Any:
+        raise StoreError("invented")
+
+    async with house() as it:
+        monkeypatch.setattr(it.up.store, "read", fails)
+        head, body = await fetched(it)
+        assert "503" in head.splitlines()[0]
+        assert "invented" not in body
+
+
+async def until_logged(entries: list[Any], event: str, count: int, clock: VirtualClock) -> list[Any]:
+    for _ in range(200):
+        found = [entry for entry in entries if entry["event"] == event]
+        if len(found) >= count:
+            return found
+        clock.jump(15)
+        await clock.sleep(0.02)
+    pytest.fail(f"{event}: {[entry['event'] for entry in entries]}")
+
+
+async def test_a_doubt_of_fifteen_minutes_is_an_alarm_and_said_once(house: OpenHouse, logged: list[Any]) -> None:
+    clock = VirtualClock()
+    sandbox = Sandbox(token="test-token", organization="test-hospital", first_task_id=4711)
+    async with house(sandbox, clock=clock, BRIDGE_CARDIO__PROCESSED_WITHIN="0") as it:
+        it.sandbox.faults.add("lost_answer", on="tasks", times=1)
+        await it.hl7(order())
+        (row,) = await it.settled(1)
+        began = clock.now()
+        (entry,) = await until_logged(logged, "doubt.old", 1, clock)
+        assert (clock.now() - began).total_seconds() >= 14 * 60
+        assert entry["message"] == int(row.id)
+        assert entry["seconds"] >= 900
+        for _ in range(40):
+            clock.jump(15)
+            await clock.sleep(0.01)
+        assert len([e for e in logged if e["event"] == "doubt.old"]) == 1
+
+
+async def test_a_doubt_about_an_urgent_order_is_an_alarm_after_five_minutes(house: OpenHouse) -> None:
+    worklist = {"BRIDGE_DICOM__WORKLIST": "{enabled = true}", "BRIDGE_DICOM__CALLING_AE_TITLES": '["TESTCART"]'}
+    async with house(**worklist) as it:
+        it.sandbox.faults.add("lost_answer", on="tasks", times=2)
+        stat = order().replace("ORC|NW|PL-1^HIS", "ORC|NW|PL-1^HIS|||||^^^20260301^^S")
+        await it.hl7(stat)
+        await it.hl7(order("C2", "PL-2", patient="4712"))
+        await it.settled(2)
+        doubts = await it.up.store.read(gauges.doubts)
+        assert [(d.message_id, d.stat) for d in doubts] == [(1, True), (2, False)]
+
+
+async def test_f13_work_that_waits_for_long_is_an_alarm_until_it_is_done(house: OpenHouse, logged: list[Any]) -> None:
+    clock = VirtualClock()
+    async with house(clock=clock, BRIDGE_HL7__REPLY_BUDGET="0.1", BRIDGE_CARDIO__PROCESSED_WITHIN="0") as it:
+        it.sandbox.faults.add("401", on="tasks")
+        await it.hl7(order())
+        await until_logged(logged, "queue.old", 1, clock)
+        it.sandbox.faults.clear()
+        for _ in range(20):
+            clock.jump(60)
+            await clock.sleep(0.02)
+        await it.until(lambda rows: rows[0].state == "CREATED")
+        assert len([e for e in logged if e["event"] == "queue.old"]) == 1
+
+
+async def test_a_long_line_is_an_alarm(house: OpenHouse, logged: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alarms, "LONG", 3)
+    clock = VirtualClock()
+    async with house(clock=clock, BRIDGE_HL7__REPLY_BUDGET="0.1") as it:
+        it.sandbox.faults.add("401", on="tasks")
+        for number in range(3):
+            await it.hl7(order(f"C{number}", f"PL-{number}", patient=f"P{number}"))
+        (entry, *_) = await until_logged(logged, "queue.long", 1, clock)
+        assert (entry["part"], entry["number"]) == ("cardio", 3)

@@ -1,0 +1,164 @@
+"""The line of each destination: what goes there, and nothing of another's."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bridge.domain.states import State
+from bridge.store import destinations, inbox, line
+from bridge.store.port import Notice
+from bridge.store.sqlite import SqliteStore
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+async def ready(
+    store: SqliteStore, name: str, goes_to: str, *, patient: str | None = None, kind: str = "hl7", size: int = 600
+) -> int:
+    """A message that is understood."""
+    arrival = inbox.Arrival(
+        kind=kind,
+        type="",
+        received_at=NOW,
+        listener=kind,
+        peer="",
+        sender="",
+        identity=name,
+        digest=name,
+        raw=b"x",
+        size=size,
+    )
+
+    def work(tx: Any) -> int:
+        kept = inbox.keep(tx, arrival)
+        columns = {"destination": goes_to, "order_key": patient}
+        assert inbox.move(tx, kept.id, State.RECEIVED, State.READY, at=NOW, **columns)
+        return kept.id
+
+    return await store.write(work)
+
+
+async def waits(store: SqliteStore, number: int, reason: str, seconds: float) -> None:
+    """It is put back for that long."""
+    due = round((NOW + timedelta(seconds=seconds)).timestamp() * 1000)
+    await store.write(
+        lambda tx: inbox.move(tx, number, State.READY, State.RETRY, at=NOW, reason=reason, next_at=due, owner=None)
+    )
+
+
+async def claim(store: SqliteStore, goes_to: str, most: int = 10, **values: Any) -> list[int]:
+    """The ids of what is claimed."""
+    at = values.pop("at", NOW)
+    found = await store.write(lambda tx: line.claim(tx, "me", most, at=at, destination=goes_to, **values))
+    return [one.id for one in found]
+
+
+async def test_a_claim_takes_what_goes_there_and_leaves_the_rest(store: SqliteStore) -> None:
+    a, b = await ready(store, "1", "a"), await ready(store, "2", "b")
+    assert await claim(store, "a") == [a]
+    assert await claim(store, "a") == []
+    assert await claim(store, "b") == [b]
+
+
+async def test_a_patients_later_message_waits_for_the_earlier_one_wherever_it_goes(store: SqliteStore) -> None:
+    first, second = await ready(store, "1", "a", patient="P"), await ready(store, "2", "b", patient="P")
+    assert await claim(store, "b") == []
+    assert await store.read(lambda conn: line.waits(conn, "b"))
+    await store.write(lambda tx: inbox.move(tx, first, State.READY, State.HELD, at=NOW))
+    assert await claim(store, "b") == [second]
+    assert not await store.read(lambda conn: line.waits(conn, "b"))
+
+
+async def test_of_the_recordings_only_shorter_ones_where_it_is_asked_for(store: SqliteStore) -> None:
+    long = await ready(store, "1", "a", kind="dicom", size=5000)
+    short = await ready(store, "2", "a", kind="dicom", size=4999)
+    order = await ready(store, "3", "a", size=9000)
+    assert await claim(store, "a", smaller=0) == [order]
+    assert await claim(store, "a", smaller=5000) == [short]
+    assert await claim(store, "a") == [long]
+
+
+async def test_what_goes_nowhere_is_found_by_what_is_known(store: SqliteStore) -> None:
+    known = await ready(store, "1", "a")
+    lost, undecided = await ready(store, "2", "gone"), await ready(store, "3", "")
+    await ready(store, "4", "gone", patient="Q")
+    behind = await ready(store, "5", "gone", patient="Q")
+    assert await store.read(lambda conn: line.astray(conn, ["a"])) == {"gone": 3, "": 1}
+    found = await store.write(lambda tx: line.claim_astray(tx, "me", 2, ["a"], at=NOW))
+    assert [one.id for one in found] == [lost, undecided]
+    for number in (lost, undecided):
+        await waits(store, number, line.GONE, 60)
+    counted = await store.read(lambda conn: line.astray(conn, ["a"], but=line.GONE))
+    assert counted == {"gone": 2}
+    assert behind not in [one.id for one in await store.write(lambda tx: line.claim_astray(tx, "x", 9, ["a"], at=NOW))]
+    await store.write(lambda tx: destinations.assign(tx, undecided, "a"))
+    assert await claim(store, "a", at=NOW + timedelta(seconds=61)) == [known, undecided]
+
+
+async def test_when_the_next_is_due_and_until_when_a_limit_lasts_is_told_for_each(store: SqliteStore) -> None:
+    for number, (goes_to, reason, seconds) in enumerate(
+        [("a", "rate_limited", 30), ("a", "rate_limited", 90), ("a", "unreachable", 5), ("b", "unreachable", 7)]
+    ):
+        await waits(store, await ready(store, str(number), goes_to), reason, seconds)
+    stored = round(NOW.timestamp() * 1000)
+    assert await store.read(lambda conn: line.next_due(conn, "a")) == stored + 5000
+    assert await store.read(lambda conn: line.next_due(conn, "b")) == stored + 7000
+    assert await store.read(lambda conn: line.next_due(conn, "c")) is None
+    assert await store.read(lambda conn: line.limited_until(conn, "rate_limited")) == {"a": stored + 90_000}
+
+
+async def test_what_waited_for_a_destination_is_due_when_it_is_back_and_nothing_of_anothers(store: SqliteStore) -> None:
+    mine, other = await ready(store, "1", "a"), await ready(store, "2", "b")
+    limited = await ready(store, "3", "a")
+    for number, reason in ((mine, "unreachable"), (other, "unreachable"), (limited, "rate_limited")):
+        await waits(store, number, reason, 60)
+    await store.write(lambda tx: line.hurry(tx, ["unreachable"], at=NOW, destination="a"))
+    assert await claim(store, "a") == [mine]
+    assert await claim(store, "b") == []
+
+
+async def test_how_often_a_message_was_put_back_is_counted_by_its_reason(store: SqliteStore) -> None:
+    number = await ready(store, "1", "a")
+    await waits(store, number, "upload_failed", 1)
+    for reason in ("rate_limited", "upload_failed"):
+        await store.write(
+            lambda tx, reason=reason: inbox.move(tx, number, State.RETRY, State.RETRY, at=NOW, reason=reason)
+        )
+    assert await store.read(lambda conn: line.times(conn, number, "upload_failed")) == 2
+
+
+async def test_the_doors_hear_which_destination_went_down_and_since_when(store: SqliteStore) -> None:
+    heard: list[Notice] = []
+    store.subscribe(heard.extend)
+    await store.write(lambda tx: destinations.begin(tx, ["a", "b"], at=NOW))
+    for seconds, down, reason in ((1, True, "unreachable"), (2, True, "token_refused"), (3, False, "")):
+        at = NOW + timedelta(seconds=seconds)
+        await store.write(
+            lambda tx, at=at, down=down, reason=reason: destinations.note(tx, "a", down=down, at=at, reason=reason)
+        )
+        if down:
+            row = await store.read(
+                lambda conn: conn.exec_driver_sql("SELECT reason, since FROM destination WHERE name = 'a'").one()
+            )
+            assert tuple(row) == (reason, round(NOW.timestamp() * 1000) + 1000)  # since it went down first
+            assert await store.read(lambda conn: destinations.is_down(conn, "a"))
+            assert not await store.read(lambda conn: destinations.is_down(conn, "b"))
+    assert not await store.read(lambda conn: destinations.is_down(conn, "a"))
+    told = [n.value for n in heard if n.topic == "destination"]
+    assert told == [("a", False), ("b", False), ("a", True), ("a", True), ("a", False)]
+
+
+async def test_a_destination_that_the_settings_do_not_name_any_more_is_forgotten(store: SqliteStore) -> None:
+    await store.write(lambda tx: destinations.begin(tx, ["a", "b"], at=NOW))
+    await store.write(lambda tx: destinations.note(tx, "b", down=True, at=NOW, reason="unreachable"))
+    await store.write(lambda tx: destinations.begin(tx, ["a"], at=NOW))
+    names = await store.read(lambda conn: conn.exec_driver_sql("SELECT name FROM destination").scalars().all())
+    assert names == ["a"]
+
+
+async def test_f42_a_resend_is_told_where_the_first_one_went(store: SqliteStore) -> None:
+    await ready(store, "1", "a")
+    arrival = inbox.Arrival(
+        kind="hl7", type="", received_at=NOW, listener="hl7", peer="", sender="", identity="1", digest="1", raw=b"x"
+    )
+    again = await store.write(lambda tx: inbox.keep(tx, arrival))
+    assert (again.known, again.destination) == (True, "a")

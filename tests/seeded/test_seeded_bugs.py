@@ -1,0 +1,37 @@
+"""A suite that stays green whatever is broken proves nothing: each deliberate fault turns the one named for it red."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.seeded.bugs import BUGS, SWITCH
+
+
+def run(name: str, *suite: str) -> subprocess.CompletedProcess[str]:
+    """The suite as a run of its own, with the bug planted."""
+    command = [sys.executable, "-m", "pytest", "-p", "tests.seeded.bugs", "-p", "no:cacheprovider", "-q", "-x", *suite]
+    environment = {**os.environ, SWITCH: name, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=False)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", BUGS)
+def test_the_suite_that_is_named_for_a_bug_goes_red(name: str) -> None:
+    told = run(name, *BUGS[name].suite)
+    assert (told.returncode, told.stderr) == (1, ""), told.stdout[-3000:]
+    failed = re.findall(r"^(?:FAILED) (\S+)", told.stdout, re.MULTILINE)
+    assert failed, "a test has to fail, and not its set-up"
+    assert all(f.startswith(BUGS[name].suite[0]) for f in failed)
+    print(f"{name}: {failed[0]}")
+
+
+@pytest.mark.timeout(300)
+def test_without_a_bug_the_same_suites_are_green() -> None:
+    """For those that are quick; the others are green in the run that this is part of."""
+    quick = [bug.suite for bug in BUGS.values() if bug.suite[0].startswith(("tests/unit", "tests/protocol"))]
+    for suite in quick:
+        told = run("", *suite)
+        assert told.returncode == 0, told.stdout[-3000:]
