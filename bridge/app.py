@@ -18,7 +18,7 @@ from bridge.clock import Clock, SystemClock
 from bridge.console.control import controlled
 from bridge.console.metrics import Metrics
 from bridge.console.pages import application
-from bridge.dispatch.acting import Acting
+from bridge.dispatch.acts.acting import Acting
 from bridge.dispatch.alarms import Alarms
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.at_once import AtOnce

@@ -12,7 +12,7 @@ from typing import Any
 from bridge import logs
 from bridge.clock import SystemClock
 from bridge.console.control import Wanted, path_of, perform, user_name
-from bridge.dispatch.acting import Acting
+from bridge.dispatch.acts.acting import Acting
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.cardio.response import TaskStatus

@@ -13,7 +13,7 @@ def shown(found: Shown) -> Iterator[str]:
     yield f"{found['type']} from {found['sender']} at {found['peer']}, {found['received_at']}, {found['size']} B"
     yield from _waiting(found)
     if found["raw"]:
-        yield from _section("received", found["raw"].replace("\r", "\n").rstrip())
+        yield from _section("received", _text(found["raw"]))
     else:
         yield from _section("received", f"payload {found['payload']}, SOP instance {found['sop_instance_uid']}")
     for task in found["tasks"]:
@@ -89,14 +89,14 @@ def _list(names: Any) -> str:
 def _what_came_of(found: Shown) -> Iterator[str]:
     """What was said about it, then and later, and its history."""
     if found["answer"]:
-        yield from _section("answered", found["answer"].replace("\r", "\n").rstrip())
+        yield from _section("answered", _text(found["answer"]))
     elif found["answer_code"]:
         yield from _section("answered", found["answer_code"])
     for told in found["told_later"]:
         title = (
             f"told to {told['address']}: {told['kind']}  {told['state']} {told['reason']}, {told['attempts']} failed"
         )
-        yield from _section(title, told["body"].replace("\r", "\n").rstrip())
+        yield from _section(title, _text(told["body"]))
         if told["state"] == "HELD":
             yield f"  bridge messages release outbound:{told['id']}, or discard outbound:{told['id']} --reason TEXT"
     for anomaly in found["anomalies"]:
@@ -125,3 +125,12 @@ def trace_line(trace: Shown) -> str:
     note = f"  ({trace['note']})" if trace["note"] else ""
     value = json.dumps(trace["value"], ensure_ascii=False)
     return f"{trace['field']} ← {value} ← {trace['where']} ← {trace['rule']}{note}"
+
+
+def _text(received: str) -> str:
+    """Bytes that stand as one character each, as text: most are UTF-8, whatever their header says."""
+    content = received.replace("\r", "\n").rstrip()
+    try:
+        return content.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return content

@@ -158,8 +158,8 @@ def show(config: Path | None, message_id: int, as_json: bool) -> None:
     """
     from bridge.cli.acting_from_here import note_look
     from bridge.clock import SystemClock
+    from bridge.dispatch.acts.outlook import outlook
     from bridge.dispatch.answers import Answers
-    from bridge.dispatch.outlook import outlook
     from bridge.store import listing
 
     with _reading(config) as (conn, settings):

@@ -20,8 +20,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from bridge.dispatch.acting import Acting
-from bridge.dispatch.audited import Acted
+from bridge.dispatch.acts.acting import Acting
+from bridge.dispatch.acts.audited import Acted
 from bridge.errors import ActionRefused, BridgeError
 from bridge.serving import open_unix_socket, serving
 from bridge.settings import Settings

@@ -197,7 +197,7 @@ class Delivering:
             destination.end(work.claimed)
         if not task.cancelled() and task.exception() is not None:
             self._broken = task.exception()
-        waits = any(one.backlog and one.pause() <= 0 for one in self._destinations.values())
+        waits = self._astray or any(one.backlog and one.pause() <= 0 for one in self._destinations.values())
         if waits or work.state is State.RETRY or self._broken is not None:
             self.wake.set()
 

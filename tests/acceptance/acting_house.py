@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from bridge.cli import root
 from bridge.clock import SystemClock
+from bridge.dispatch.acts.outlook import outlook
 from bridge.dispatch.answers import Answers
-from bridge.dispatch.outlook import outlook
 from bridge.errors import BridgeError
 from bridge.settings import load
 from bridge.store import audit

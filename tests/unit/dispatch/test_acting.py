@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from bridge.clock import SystemClock
-from bridge.dispatch.acting import Acting
+from bridge.dispatch.acts.acting import Acting
+from bridge.dispatch.acts.audited import Acted
+from bridge.dispatch.acts.ways import HELD, Action, Case, Way, commands, why_not
 from bridge.dispatch.answers import Answers
-from bridge.dispatch.audited import Acted
 from bridge.dispatch.cardio.response import TaskStatus
-from bridge.dispatch.ways import HELD, Action, Case, Way, commands, why_not
 from bridge.domain.order import Standing
 from bridge.domain.states import MOVES, State
 from bridge.errors import ActionRefused

@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 
 from bridge.clock import Clock
+from bridge.dispatch.acts.ways import Action, Case, why_not
 from bridge.dispatch.answers import Answers
-from bridge.dispatch.ways import Action, Case, why_not
 from bridge.domain.states import State
 from bridge.errors import ActionRefused
 from bridge.store import audit, line, listing, tasks

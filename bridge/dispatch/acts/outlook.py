@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from bridge.dispatch.acts.audited import look
+from bridge.dispatch.acts.resolving import Doubt, doubts_of
+from bridge.dispatch.acts.sides import sides
+from bridge.dispatch.acts.ways import Way, commands
 from bridge.dispatch.answers import Answers
-from bridge.dispatch.audited import look
-from bridge.dispatch.resolving import Doubt, doubts_of
-from bridge.dispatch.sides import sides
-from bridge.dispatch.ways import Way, commands
 from bridge.domain.states import State
 from bridge.settings import Settings
 from bridge.store.port import Connection

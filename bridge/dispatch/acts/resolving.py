@@ -11,14 +11,14 @@ from datetime import timedelta
 from typing import Any
 
 from bridge.clock import Clock
+from bridge.dispatch.acts.audited import Acted, Asked, Audited, as_claimed, refusal
+from bridge.dispatch.acts.ways import Action, Case
 from bridge.dispatch.answers import Answers
-from bridge.dispatch.audited import Acted, Asked, Audited, as_claimed, refusal
 from bridge.dispatch.cardio.response import TaskStatus
 from bridge.dispatch.concluding import Told, concluded, told_of
 from bridge.dispatch.deciding import orders_of
 from bridge.dispatch.key import tagged
 from bridge.dispatch.understand import doubts_from_json
-from bridge.dispatch.ways import Action, Case
 from bridge.domain.order import WITHDRAWN
 from bridge.domain.outcome import Outcome, Refused
 from bridge.domain.states import State, allowed

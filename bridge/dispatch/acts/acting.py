@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.clock import Clock
+from bridge.dispatch.acts.audited import Acted, Asked, Audited, as_claimed, refusal
+from bridge.dispatch.acts.resolving import Resolving, StatusOf
+from bridge.dispatch.acts.sides import Compared, sides
+from bridge.dispatch.acts.ways import Action, Case, Way
 from bridge.dispatch.answers import Answers
-from bridge.dispatch.audited import Acted, Asked, Audited, as_claimed, refusal
 from bridge.dispatch.booking import Booking, canonical
 from bridge.dispatch.decisions import Word, appearance
 from bridge.dispatch.identities import Identities
-from bridge.dispatch.resolving import Resolving, StatusOf
-from bridge.dispatch.sides import Compared, sides
 from bridge.dispatch.understand import Understood, understand_message
-from bridge.dispatch.ways import Action, Case, Way
 from bridge.domain.states import State
 from bridge.errors import ActionRefused, BadInput
 from bridge.mapping.rules import Rules
