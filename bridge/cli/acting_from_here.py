@@ -14,8 +14,8 @@ from bridge.clock import SystemClock
 from bridge.console.control import Wanted, path_of, perform, user_name
 from bridge.dispatch.acts.acting import Acting
 from bridge.dispatch.answers import Answers
-from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.cardio.response import TaskStatus
+from bridge.dispatch.destination import client_for
 from bridge.domain.outcome import Outcome
 from bridge.errors import ActionRefused, BridgeError, SettingsError, StoreError, StoreRefused
 from bridge.mapping.in_force import rules_in_force
@@ -118,16 +118,7 @@ async def _status_of(settings: Settings, name: str, task: int) -> TaskStatus | O
     known = settings.cardio.all()
     if name and name not in known:
         raise SettingsError(f"cardio: there is no destination {name} any more; name one so in cardio.destinations")
-    mine = known[name] if name else settings.cardio
-    client = CardioClient(
-        base_url=mine.base_url,
-        organization_path=mine.organization_path,
-        token=mine.read_token,
-        chunk_size=mine.chunk_size,
-        timeout=mine.timeout,
-        ca_file=mine.ca_file,
-        proxy=mine.proxy,
-    )
+    client = client_for(known[name] if name else settings.cardio)
     try:
         return await client.task_status(task)
     finally:

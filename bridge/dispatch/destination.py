@@ -52,21 +52,26 @@ def is_large(claimed: line.Claimed) -> bool:
     return claimed.kind != "hl7" and claimed.size >= LARGE
 
 
+def client_for(settings: DestinationSettings) -> CardioClient:
+    """The client of one organization, for whoever closes it. Raises SettingsError."""
+    return CardioClient(
+        base_url=settings.base_url,
+        organization_path=settings.organization_path,
+        token=settings.read_token,
+        chunk_size=settings.chunk_size,
+        timeout=settings.timeout,
+        ca_file=settings.ca_file,
+        proxy=settings.proxy,
+    )
+
+
 class Destination:
     """One organization of the API. For the loop's own thread; `client` is closed by whoever made the destinations."""
 
     def __init__(self, settings: DestinationSettings, clock: Clock) -> None:
         self.name = settings.name
         self.settings = settings
-        self.client = CardioClient(
-            base_url=settings.base_url,
-            organization_path=settings.organization_path,
-            token=settings.read_token,
-            chunk_size=settings.chunk_size,
-            timeout=settings.timeout,
-            ca_file=settings.ca_file,
-            proxy=settings.proxy,
-        )
+        self.client = client_for(settings)
         self.health = Health()
         self.pace = Pace(settings.rate, clock.monotonic())
         self.backlog = True  # more may stand in line than was taken in hand

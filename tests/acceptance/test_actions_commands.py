@@ -18,9 +18,9 @@ from bridge.sandbox.cardio_api import Sandbox
 from bridge.serving import open_socket, reachable, serving
 from bridge.settings import load
 from tests.acceptance.acting_house import ME, messages, trail
+from tests.acceptance.process import Service
 from tests.acceptance.scene import House, OpenHouse, order
 from tests.acceptance.test_ecg_to_task import recording
-from tests.acceptance.test_kill import Service
 from tests.acceptance.virtual_clock import VirtualClock
 
 

@@ -15,7 +15,7 @@ import pytest
 from bridge.settings import load
 from bridge.store import listing
 from bridge.store.sqlite import reader_engine
-from tests.acceptance.test_kill import Sender, Service, api, await_work, free_port
+from tests.acceptance.process import Sender, Service, api, await_work, free_port, settings
 
 __all__ = ["api"]
 
@@ -27,18 +27,7 @@ def test_f40_a_second_service_is_refused_also_while_the_first_one_is_stopped(
     """SIGSTOP is what a paused virtual machine looks like: its lock is held, and its POSTs are under way."""
     address, journal = api
     port = free_port()
-    environment = {
-        "BRIDGE_STORE__URL": f"sqlite:///{tmp_path}/bridge.db",
-        "BRIDGE_STORE__PAYLOADS": f"{tmp_path}/payloads",
-        "BRIDGE_STORE__MIN_FREE": "1 MiB",
-        "BRIDGE_HL7__LISTEN": f"127.0.0.1:{port}",
-        "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
-        "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
-        "BRIDGE_CARDIO__BASE_URL": address,
-        "BRIDGE_CARDIO__ORGANIZATION_PATH": "sandbox-hospital",
-        "BRIDGE_CARDIO__TOKEN": "sandbox-token",
-        "BRIDGE_CARDIO__TIMEOUT": "2",
-    }
+    environment = settings(tmp_path, address, BRIDGE_HL7__LISTEN=f"127.0.0.1:{port}", BRIDGE_CARDIO__TIMEOUT="2")
     service = Service(environment, tmp_path / "service.log")
     stop = threading.Event()
     senders = [Sender(n, port, stop) for n in range(2)]

@@ -15,9 +15,9 @@ import pytest
 
 from bridge.logs import Sink
 from bridge.sandbox import mllp_sender
+from tests.acceptance.process import api, free_port, settings
 from tests.acceptance.scene import order
 from tests.acceptance.test_f24_small_disk import fill, small
-from tests.acceptance.test_kill import api, free_port
 
 __all__ = ["api", "small"]
 PAGE = 4096
@@ -130,22 +130,6 @@ async def told(port: int, body: str) -> str:
     return mllp_sender.readable(await mllp_sender.send("127.0.0.1", port, body.encode(), timeout=30))
 
 
-def environment(folder: Path, address: str, port: int) -> dict[str, str]:
-    return {
-        **os.environ,
-        "BRIDGE_STORE__URL": f"sqlite:///{folder}/bridge.db",
-        "BRIDGE_STORE__PAYLOADS": f"{folder}/payloads",
-        "BRIDGE_STORE__MIN_FREE": "1 MiB",
-        "BRIDGE_STORE__BALLAST": "64 KiB",
-        "BRIDGE_HL7__LISTEN": f"127.0.0.1:{port}",
-        "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
-        "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
-        "BRIDGE_CARDIO__BASE_URL": address,
-        "BRIDGE_CARDIO__ORGANIZATION_PATH": "sandbox-hospital",
-        "BRIDGE_CARDIO__TOKEN": "sandbox-token",
-    }
-
-
 @pytest.mark.parametrize("sink", ["nobody-reads", "reader-gone", "full"])
 async def test_f45_intake_goes_on_whatever_becomes_of_the_log(
     tmp_path: Path, api: tuple[str, Path], sink: str, small: Path, pipe: tuple[int, int]
@@ -159,9 +143,10 @@ async def test_f45_intake_goes_on_whatever_becomes_of_the_log(
     elif sink == "full":
         err = os.open(small / "log", os.O_WRONLY | os.O_CREAT)
         fill(small, leave=0)
+    own = settings(tmp_path, api[0], BRIDGE_HL7__LISTEN=f"127.0.0.1:{port}")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", "from bridge.cli import main; main()", "run", "--log-level", "debug",
-        env=environment(tmp_path, api[0], port), stdout=asyncio.subprocess.PIPE, stderr=err,
+        env={**os.environ, **own}, stdout=asyncio.subprocess.PIPE, stderr=err,
     )  # fmt: skip
     assert process.stdout is not None
     try:

@@ -19,8 +19,8 @@ from bridge.settings import load
 from bridge.store import listing
 from bridge.store.sqlite import reader_engine
 from tests.acceptance import test_kill
+from tests.acceptance.process import Service, free_port, settings
 from tests.acceptance.test_groups import THREE, an_object
-from tests.acceptance.test_kill import Service, free_port
 
 KILLS = int(os.environ.get("BRIDGE_GROUP_KILLS", "12"))
 api = test_kill.api
@@ -67,17 +67,7 @@ def test_f10_killed_at_random_instants_no_group_is_lost_and_none_is_twice(
 ) -> None:
     address, journal = api
     port = free_port()
-    environment = {
-        "BRIDGE_STORE__URL": f"sqlite:///{tmp_path}/bridge.db",
-        "BRIDGE_STORE__PAYLOADS": f"{tmp_path}/payloads",
-        "BRIDGE_STORE__MIN_FREE": "1 MiB",
-        "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
-        "BRIDGE_DICOM__LISTEN": f"127.0.0.1:{port}",
-        "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
-        "BRIDGE_CARDIO__BASE_URL": address,
-        "BRIDGE_CARDIO__ORGANIZATION_PATH": "sandbox-hospital",
-        "BRIDGE_CARDIO__TOKEN": "sandbox-token",
-    }
+    environment = settings(tmp_path, address, BRIDGE_DICOM__LISTEN=f"127.0.0.1:{port}")
     service = Service(environment, tmp_path / "service.log")
     dice = random.Random(20260302)
     over = threading.Event()

@@ -123,7 +123,7 @@ class Bug:
     suite: tuple[str, ...]
 
 
-POWER_CUT = ("tests/acceptance/test_a1_power_cut.py", "-k", "three_cuts")
+POWER_CUT = ("tests/acceptance/test_a1_power_cut.py", "-k", "cuts_lose_nothing")
 BUGS = {
     "synchronous=NORMAL": Bug(powercut_sabotage.normal, POWER_CUT),
     "answer before commit": Bug(answer_before_commit, ("tests/acceptance/test_at_once.py", "-k", "f26")),
