@@ -53,6 +53,8 @@ message = sa.Table(
     sqlite_autoincrement=True,  # an id is never used twice
 )
 sa.Index("ix_message_open", message.c.state, message.c.id, sqlite_where=_OPEN, postgresql_where=_OPEN)
+_ROUTED = (message.c.destination, message.c.state, message.c.id)
+sa.Index("ix_message_destination", *_ROUTED, sqlite_where=_OPEN, postgresql_where=_OPEN)
 sa.Index("ix_message_line", message.c.order_key, message.c.id, sqlite_where=_OPEN, postgresql_where=_OPEN)
 sa.Index("ix_message_control", message.c.sender, message.c.control_id)
 sa.Index("ix_message_sop", message.c.sop_instance_uid)

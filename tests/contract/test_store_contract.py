@@ -337,8 +337,16 @@ async def test_synchronous_is_full_and_the_journal_is_wal(store: SqliteStore) ->
     assert await store.write(pragmas) == (2, "wal")
 
 
-@pytest.mark.parametrize("statement", [one.statement for one in (line._NEXT_RECEIVED, line._CLAIM, line._NEXT_DUE)])
-async def test_the_line_of_work_is_found_by_index_however_much_is_kept(store: SqliteStore, statement: Any) -> None:
+@pytest.mark.parametrize(
+    ("statement", "by"),
+    [
+        *((one.statement, "ix_message_open") for one in (line._NEXT_RECEIVED, line._CLAIM)),
+        *((one.statement, "ix_message_destination") for one in (line._CLAIM_OF, line._NEXT_DUE, line._WAITS)),
+    ],
+)
+async def test_the_line_of_work_is_found_by_index_however_much_is_kept(
+    store: SqliteStore, statement: Any, by: str
+) -> None:
     def plan(conn: sa.Connection) -> list[str]:
         text = str(statement.compile(conn.engine, compile_kwargs={"render_postcompile": True}))
         values = {"most": 1, "now": 0, "new_owner": "me", "attempts_1": 1}
@@ -348,6 +356,7 @@ async def test_the_line_of_work_is_found_by_index_however_much_is_kept(store: Sq
 
     steps = await store.read(plan)
     assert not [s for s in steps if s.startswith("SCAN") and "INDEX" not in s], steps
+    assert any(by in s for s in steps), steps
 
 
 async def test_f24_work_that_was_interrupted_is_given_back(store: SqliteStore) -> None:

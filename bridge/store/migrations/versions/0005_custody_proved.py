@@ -9,11 +9,20 @@ branch_labels = None
 depends_on = None
 
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_OPEN = sa.text("state IN ('INTENT', 'READY', 'RECEIVED', 'RETRY', 'UPLOADING')")
 _WATCHED = sa.text("watch_at IS NOT NULL")
 
 
 def upgrade() -> None:
     op.add_column("message", sa.Column("destination", sa.Text(), nullable=False, server_default=sa.text("''")))
+    op.create_index(
+        "ix_message_destination",
+        "message",
+        ["destination", "state", "id"],
+        unique=False,
+        sqlite_where=_OPEN,
+        postgresql_where=_OPEN,
+    )
     op.add_column("message", sa.Column("decision", sa.Text(), nullable=True))
     op.add_column("task", sa.Column("watch_at", sa.BigInteger(), nullable=True))
     op.add_column("task", sa.Column("watched", sa.Text(), nullable=False, server_default=sa.text("''")))
