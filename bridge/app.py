@@ -160,8 +160,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         way_out = cast("Delivering", _Shut()) if store.quarantine else delivering
         reading = Reading(store, payloads, objects, rules, settings, clock, answers, way_out, door.busy)
         replies = Replies()
+        store.subscribe(replies.hear)  # before it is noted how the destinations are
         await store.write(functools.partial(_note_destinations, settings=settings, clock=clock, shut=up.quarantine))
-        store.subscribe(replies.hear)
         telling = Telling(store, settings.hl7, clock)
         store.subscribe(_waker(reading, delivering, telling))
         store.on_fatal = payloads.on_fatal = lambda: loop.call_soon_threadsafe(up.failed.set)

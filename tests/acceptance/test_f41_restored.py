@@ -68,7 +68,7 @@ async def test_f41_a_copy_that_is_put_back_sends_nothing_until_it_is_released(ho
     before = len(sandbox.tasks), posts(sandbox)
     put_back(tmp_path, tmp_path / "copy.db")
     for _ in range(2):  # a restart changes nothing
-        async with house(sandbox) as it:
+        async with house(sandbox, BRIDGE_HL7__REPLY_BUDGET="60") as it:  # for which nobody waits: nothing is sent
             assert it.up.quarantine == "it is older than its epoch file"
             rows = {r.control_id: (r.state, r.reason) for r in await it.messages()}
             assert rows["C1"] == ("CREATED", "")

@@ -62,6 +62,7 @@ HELD: dict[str, Held] = {
     "poison": Held(Way.ANEW, "the bridge failed on it; the log names the error"),
     NO_ROUTE: Held(Way.ANEW, "no route of the settings says to which destination it goes"),
     ROUTES_DIFFER: Held(Way.ANEW, "its orders go to several destinations"),
+    "order_elsewhere": Held(Way.CHOOSE, "its order has its draft at another destination: one of two routes is wrong"),
     "cannot_convert": Held(Way.AGAIN, "no upload file can be made of it"),
     "upload_failed": Held(Way.AGAIN, "its upload failed again and again"),
     "destination_gone": Held(Way.AGAIN, "its destination is not in the settings any more"),
