@@ -226,10 +226,14 @@ class Deciding:
         earlier: Any,
         order: UnderstoodOrder,
         control: str,
-    ) -> Told | None:
-        """The order number is known (F32). None: the earlier one was refused, so this is a new attempt."""
+    ) -> Told | WaitForRelease | None:
+        """The order number is known (F32). None: the earlier one was refused, so this is a new attempt; what was
+        cancelled or put on hold while it waited is none (F33).
+        """
         if earlier is not None and State(earlier.state) in {State.REJECTED, State.CANCELLED}:
-            return None
+            if booked.standing in WITHDRAWN:
+                return cancelled("order_cancelled")
+            return WaitForRelease() if booked.standing is Standing.ON_HOLD else None
         identifier = self.canonical(tx, order.patient)
         same = self.canonical(tx, booked.patient).agrees(identifier, site_authority=self._authority)
         if not same or order.digest not in {booked.digest, booked.changed_digest}:

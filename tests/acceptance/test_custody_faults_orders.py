@@ -19,7 +19,9 @@ from bridge.dispatch.delivering import UPLOADS
 from bridge.domain.outcome import NotSent, Outcome
 from bridge.domain.recording import Recording
 from bridge.sandbox.peer import PeerError
+from bridge.serving import open_socket, serving
 from bridge.store.listing import Row
+from tests.acceptance.process import free_port
 from tests.acceptance.receiver import acknowledge, field_of, receiving
 from tests.acceptance.scene import House, OpenHouse, order
 from tests.acceptance.test_ecg_to_task import recording
@@ -327,6 +329,20 @@ async def test_f14_retry_after_is_waited_and_no_longer(house: OpenHouse) -> None
         assert numbers(it) == []
         clock.jump(12.5)
         await it.until(lambda rows: [row.state for row in rows] == ["CREATED", "CREATED"], 3)
+
+
+async def test_f33_an_order_that_came_twice_and_waits_is_cancelled_with_its_twin(house: OpenHouse) -> None:
+    clock, port = VirtualClock(), free_port()
+    async with house(clock=clock, base_url=f"http://127.0.0.1:{port}", BRIDGE_HL7__REPLY_BUDGET="0.1") as it:
+        await it.hl7(order())
+        await it.until(stands(0, "RETRY", "unreachable"))
+        await it.hl7(order("C2"))
+        assert field_of(await it.hl7(order("C3").replace("ORC|NW|", "ORC|CA|")), "ORC", 1) == "CR"
+        async with serving(it.sandbox.application(), open_socket("127.0.0.1", port, setting="sandbox")):
+            clock.jump(400)
+            rows = await it.settled(3)
+        assert [row.state for row in rows] == ["CANCELLED", "CANCELLED", "DONE"]
+        assert numbers(it) == []
 
 
 async def test_f25_a_clock_set_back_an_hour_does_not_make_a_wait_an_hour_longer(house: OpenHouse) -> None:
