@@ -17,6 +17,8 @@ from bridge.store import line
 LARGE = 16 * 2**20
 """Bytes of an object from which on its upload is long. Such ones get half of the uploads' places at the most, and so
 of the threads that convert: a 10 s ECG (0.3 MB) need not wait for a Holter (up to 2 GB)."""
+LEAST = 0.001
+"""Seconds that are waited at the least: so short a rest of a pause may be lost in a clock's own rounding."""
 LOOK = 1.0
 """Seconds between two looks at the token's file while its token is refused."""
 
@@ -170,7 +172,7 @@ class Destination:
         while (stopped := self.stopped()) is not None:
             if self._stopping.is_set() or not self.health.only_limited(self._clock.monotonic()):
                 return stopped
-            await self._clock.wait(self._stopping, stopped.after)
+            await self._clock.wait(self._stopping, max(stopped.after, LEAST))
         return None
 
     async def turn(self) -> Retry | None:

@@ -134,6 +134,8 @@ def _row_amiss(world: World, row: dict[str, Any], last: Call | None) -> str:
             return "" if isinstance(heard, Refused) and heard.status in {400, 415} else "nobody refused it"
         case State.RETRY:
             return "" if last is None or last.is_definite else "a call that may have been applied is to be repeated"
+        case State.CANCELLED:
+            return "" if last is None or last.is_definite else "a call that may have been applied is called off"
         case state:
             return f"{state} is no end"
 
