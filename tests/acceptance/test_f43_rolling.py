@@ -26,7 +26,7 @@ from tests.acceptance.test_ecg_to_task import recording
 __all__ = ["api"]
 SEND = [sys.executable, "-c", "from bridge.cli import main; main()", "send"]
 QUIETLY: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-RESTARTS = int(os.environ.get("BRIDGE_RESTARTS", "10"))
+RESTARTS = int(os.environ.get("BRIDGE_RESTARTS", "5"))
 
 
 class Cart(threading.Thread):

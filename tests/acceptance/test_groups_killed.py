@@ -22,7 +22,7 @@ from tests.acceptance import test_kill
 from tests.acceptance.process import Service, free_port, settings
 from tests.acceptance.test_groups import THREE, an_object
 
-KILLS = int(os.environ.get("BRIDGE_GROUP_KILLS", "12"))
+KILLS = int(os.environ.get("BRIDGE_GROUP_KILLS", "6"))
 api = test_kill.api
 
 
