@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import os
 import socket
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -12,6 +11,10 @@ from typing import Any
 import uvicorn
 
 from bridge.errors import CannotListen
+
+
+_TICKS = 864_000
+"""Of a tenth of a second: a day of them."""
 
 
 class _Embedded(uvicorn.Server):
@@ -33,8 +36,9 @@ class _Embedded(uvicorn.Server):
         yield
 
     async def main_loop(self) -> None:
-        ticks = itertools.cycle(range(864_000))  # a day of them
-        while not await self.on_tick(next(ticks)):
+        tick = 0
+        while not await self.on_tick(tick):
+            tick = (tick + 1) % _TICKS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await self._ending.wait()
