@@ -12,7 +12,6 @@ import uvicorn
 
 from bridge.errors import CannotListen
 
-
 _TICKS = 864_000
 """Of a tenth of a second: a day of them."""
 
