@@ -18,10 +18,11 @@ def upgrade(config: Path | None) -> None:
     """Bring the store to this version's schema; `bridge run` does it by itself on SQLite."""
     from bridge.settings import load
     from bridge.store import migrate
+    from bridge.store.durable import make_folder
     from bridge.store.sqlite import writer_engine
 
     path = load(config).store.sqlite_path
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent)
     engine = writer_engine(path)
     migrate.upgrade(engine)
     engine.dispose()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bridge.errors import StoreError, StoreFull, StoreRefused
 from bridge.store.ballast import FULL
+from bridge.store.durable import sync_folder
 
 
 def copy(database: Path, target: Path) -> int:
@@ -30,11 +31,7 @@ def copy(database: Path, target: Path) -> int:
         with growing.open("rb+") as file:
             os.fsync(file.fileno())
         os.link(growing, target)  # fails where there is one already
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(target.parent)
         return target.stat().st_size
     except FileExistsError as cause:
         raise StoreRefused(f"{target} is there already; name another file") from cause

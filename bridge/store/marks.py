@@ -25,6 +25,7 @@ import sqlalchemy as sa
 import structlog
 
 from bridge.errors import StoreRefused
+from bridge.store.durable import write_whole
 from bridge.store.schema import event, mark, message
 
 log = structlog.get_logger()
@@ -149,17 +150,9 @@ class EpochFile:
 
     def begin(self, epoch: Epoch) -> None:
         """Write it whole, durably, and go on from there. Raises StoreRefused."""
-        fresh = self.path.with_name(f"{self.path.name}-new")
         try:
-            self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            os.write(self._fd, replace(epoch, running=True).written())
-            os.fsync(self._fd)
-            fresh.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_whole(self.path, replace(epoch, running=True).written())
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as cause:
             raise StoreRefused(f"store.epoch_file: {self.path} cannot be written: {cause.strerror}") from cause
         self._synced_at = time.monotonic()
