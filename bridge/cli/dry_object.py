@@ -9,10 +9,10 @@ from bridge.clock import Clock
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.concluding import Told
 from bridge.dispatch.deciding import Deciding, Post
-from bridge.dispatch.delivering import CANNOT_CONVERT
 from bridge.dispatch.entering import Entering
 from bridge.dispatch.grouping import Grouping
 from bridge.dispatch.in_hand import InHand, Steps
+from bridge.dispatch.recordings import CANNOT_CONVERT
 from bridge.dispatch.understand import understand_recording
 from bridge.dispatch.uploading import Uploaded
 from bridge.domain.recording import MultiplexGroup

@@ -24,7 +24,7 @@ from bridge.dispatch.grouping import Grouping
 from bridge.dispatch.in_hand import UNTIL_TOLD, InHand, Moves, Taken
 from bridge.dispatch.objects import Objects
 from bridge.dispatch.policy import OF_DESTINATION
-from bridge.dispatch.recordings import CANNOT_CONVERT, UPLOADS, Recordings, why
+from bridge.dispatch.recordings import CANNOT_CONVERT, Recordings, why
 from bridge.dispatch.routing import Routed, Routing
 from bridge.dispatch.sending import Sending
 from bridge.dispatch.understand import doubts_from_json
@@ -38,8 +38,6 @@ from bridge.store.payloads import Payloads
 from bridge.store.port import Notice, Store, Transaction
 
 log = structlog.get_logger()
-
-__all__ = ["CANNOT_CONVERT", "UPLOADS", "Delivering"]
 
 LONGEST_LOOK = 30.0
 """Seconds after which the line is looked at even where nobody said that something is in it."""

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from bridge.app import Running
+from bridge.dispatch.cardio.client import CardioClient
+from bridge.domain.outcome import Outcome
 from bridge.domain.states import SETTLED
 from bridge.sandbox import dicom_sender, mllp_sender
 from bridge.sandbox.cardio_api import Sandbox
@@ -75,6 +77,19 @@ def order(control_id: str = "C1", number: str = "PL-1", *, patient: str = "4711"
         f"PID|1||{patient}^^^TEST^MR||{name}||19700131|M\r"
         f"ORC|NW|{number}^HIS\rOBR|1|{number}^HIS||93000^12-lead ECG^CPT||||||||||||||ACC{number}\r"
     )
+
+
+def answers_held_back(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """The API's word on a task comes back to the bridge once the event is set; the task is there before."""
+    real, go = CardioClient.create_tasks, asyncio.Event()
+
+    async def slow(self: CardioClient, body: bytes) -> Outcome:
+        came = await real(self, body)
+        await go.wait()
+        return came
+
+    monkeypatch.setattr(CardioClient, "create_tasks", slow)
+    return go
 
 
 async def gather(*work: Awaitable[Any]) -> list[Any]:

@@ -15,7 +15,7 @@ from bridge.dispatch import policy
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.cardio.response import Response, outcome_of, read_task_ids, read_upload_id
 from bridge.dispatch.deciding import Deciding
-from bridge.dispatch.delivering import UPLOADS
+from bridge.dispatch.recordings import UPLOADS
 from bridge.domain.outcome import NotSent, Outcome
 from bridge.domain.recording import Recording
 from bridge.sandbox.peer import PeerError

@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.dispatch.cardio.client import CardioClient
-from bridge.domain.outcome import Outcome
 from bridge.errors import StoreFull
 from bridge.store import marks
-from tests.acceptance.scene import House, OpenHouse, order
+from tests.acceptance.scene import House, OpenHouse, answers_held_back, order
 from tests.acceptance.test_ecg_to_task import recording
 from tests.acceptance.test_f24_small_disk import fill, insist, outcome, small
 
@@ -30,14 +28,7 @@ async def brim_over(it: House) -> None:
 async def test_f24_what_a_post_came_to_is_written_on_a_full_disk(
     house: OpenHouse, tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, go = CardioClient.create_tasks, asyncio.Event()
-
-    async def slow(self: CardioClient, body: bytes) -> Outcome:
-        came = await real(self, body)
-        await go.wait()
-        return came
-
-    monkeypatch.setattr(CardioClient, "create_tasks", slow)
+    go = answers_held_back(monkeypatch)
     places = {
         "BRIDGE_STORE__URL": f"sqlite:///{small}/bridge.db",
         "BRIDGE_STORE__PAYLOADS": f"{small}/payloads",

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.dispatch.cardio.client import CardioClient
-from bridge.domain.outcome import Outcome
 from bridge.sandbox.peer import PeerError
-from tests.acceptance.scene import House, OpenHouse, order
+from tests.acceptance.scene import House, OpenHouse, answers_held_back, order
 from tests.acceptance.test_ecg_to_task import recording
 from tests.acceptance.test_f24_small_disk import outcome
 
@@ -43,14 +41,7 @@ async def answer(it: House, number: int) -> str:
 async def test_f26_a_store_that_another_process_holds_is_ar_or_silence_in_time_and_work_goes_on(
     house: OpenHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, go = CardioClient.create_tasks, asyncio.Event()
-
-    async def slow(self: CardioClient, body: bytes) -> Outcome:
-        came = await real(self, body)
-        await go.wait()
-        return came
-
-    monkeypatch.setattr(CardioClient, "create_tasks", slow)
+    go = answers_held_back(monkeypatch)
     path = recording(tmp_path)
     async with house(BRIDGE_HL7__REPLY_BUDGET="0.5") as it:
         assert "task pending" in await answer(it, 0)

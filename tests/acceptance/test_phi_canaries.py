@@ -31,6 +31,7 @@ from bridge.serving import open_socket, serving
 from bridge.settings import host_port, load
 from bridge.store import listing
 from bridge.store.sqlite import reader_engine
+from tests.acceptance.process import settings
 
 SAMPLES = Path("sample_messages")
 CANARY = re.compile(rb"z.?z.?c.?a.?n.?a.?r.?y", re.IGNORECASE | re.DOTALL)
@@ -123,19 +124,14 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def service(folder: Path, base_url: str, upload_format: str) -> AsyncIterator[Service]:
-    environment = {
-        "BRIDGE_STORE__URL": f"sqlite:///{folder}/store/bridge.db",
-        "BRIDGE_STORE__PAYLOADS": f"{folder}/store/payloads",
-        "BRIDGE_STORE__MIN_FREE": "1 MiB",
-        "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
-        "BRIDGE_HL7__REPLY_BUDGET": "0.05",
-        "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
-        "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
-        "BRIDGE_CARDIO__BASE_URL": base_url,
-        "BRIDGE_CARDIO__ORGANIZATION_PATH": "test-hospital",
-        "BRIDGE_CARDIO__TOKEN": "test-token",
-        "BRIDGE_CARDIO__UPLOAD_FORMAT": upload_format,
-    }
+    environment = settings(
+        folder / "store",
+        base_url,
+        BRIDGE_HL7__REPLY_BUDGET="0.05",
+        BRIDGE_CARDIO__ORGANIZATION_PATH="test-hospital",
+        BRIDGE_CARDIO__TOKEN="test-token",
+        BRIDGE_CARDIO__UPLOAD_FORMAT=upload_format,
+    )
     command = [sys.executable, "-c", "from bridge.cli import main; main()", "run", "--log-level", "debug"]
     log = folder / "service.log"
     process = await asyncio.to_thread(_start, command, environment, log)
