@@ -57,7 +57,7 @@ def _message(act: Act, host: str) -> ET.Element:
     if act.message_id is not None:
         _object(whole, f"message/{act.message_id}", "2", "20", ("message", SOURCE, "message of the bridge"), act)
     if act.sop_instance_uid:
-        _object(whole, act.sop_instance_uid, "2", "3", ("110181", "DCM", "SOP Class UID"), None)
+        _object(whole, act.sop_instance_uid, "2", "3", ("sop-instance", SOURCE, "SOP Instance UID"), None)
     return whole
 
 

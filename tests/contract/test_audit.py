@@ -146,3 +146,4 @@ async def test_iti_20_the_export_has_the_parts_of_an_audit_message_and_no_patien
     ]
     assert done[4].get("ParticipantObjectID") == "message/1"
     assert re.fullmatch(r"2\.25\.1", done[5].get("ParticipantObjectID") or "")
+    assert done[5][0].get("codeSystemName") == "cardio-bridge", "DCM has a code for its class and its study alone"
