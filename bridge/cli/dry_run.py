@@ -27,6 +27,7 @@ from bridge.formats.hl7.modes import ACCEPT_CODE, Mode, mode_of, wanted
 from bridge.formats.hl7.reader import Header, Message, read, read_header
 from bridge.mapping.rules import Rules
 from bridge.receive.intake import unsupported
+from bridge.sandbox.mllp_sender import readable
 from bridge.settings import ListenerSettings, Settings
 from bridge.store import dry, inbox, line, listing, tasks
 from bridge.store.port import Transaction
@@ -66,7 +67,7 @@ class DryRun:
         parts = [self.message(body) for body in whole.messages]
         answers = [part["answer"].encode() for part in parts if part["answer"]]
         together = batch.batch_answer(whole, answers, new_control_id(), self._clock.now()) if answers else b""
-        return {"batch": parts, "answer": _shown(together)}
+        return {"batch": parts, "answer": readable(together)}
 
     def message(self, content: bytes) -> dict[str, Any]:
         """The state, the tasks with their traces, and the exact answer of one message, as the first listener takes it.
@@ -196,14 +197,6 @@ class DryRun:
         state, reason, verdict = concluded(told, entered.doubts, rules.codes)
         columns = self._answers.settled(tx, claimed, message, verdict)
         inbox.move(tx, message_id, State.READY, state, at=self._clock.now(), reason=reason, **columns)
-
-
-def _shown(together: bytes) -> str:
-    """A batch of answers, each of its own message's set, as far as one text can show them."""
-    try:
-        return together.decode()
-    except UnicodeDecodeError:
-        return together.decode("latin-1")
 
 
 def _text(told: bytes, message: Message | Header) -> str:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from bridge.sandbox.mllp_sender import readable
+
 Shown = dict[str, Any]
 
 
@@ -128,9 +130,5 @@ def trace_line(trace: Shown) -> str:
 
 
 def _text(received: str) -> str:
-    """Bytes that stand as one character each, as text: most are UTF-8, whatever their header says."""
-    content = received.replace("\r", "\n").rstrip()
-    try:
-        return content.encode("latin-1").decode()
-    except UnicodeDecodeError:
-        return content
+    """Bytes that stand as one character each, as text, whatever their header says of their character set."""
+    return readable(received.encode("latin-1")).replace("\r", "\n").rstrip()
