@@ -81,16 +81,23 @@ async def test_the_places_of_uploads_are_a_setting(
         await it.settled(5)
 
 
-async def test_a_rate_is_kept_by_orders_and_recordings_together(
-    house: OpenHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock, at, real = VirtualClock(), list[float](), CardioClient.create_tasks
+def moments(monkeypatch: pytest.MonkeyPatch, clock: VirtualClock) -> list[float]:
+    """When each task was posted, as it goes on."""
+    at, real = list[float](), CardioClient.create_tasks
 
     async def noted(self: CardioClient, body: bytes) -> Outcome:
         at.append(clock.monotonic())
         return await real(self, body)
 
     monkeypatch.setattr(CardioClient, "create_tasks", noted)
+    return at
+
+
+async def test_a_rate_is_kept_by_orders_and_recordings_together(
+    house: OpenHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = VirtualClock()
+    at = moments(monkeypatch, clock)
     began = clock.monotonic()
     async with house(clock=clock, BRIDGE_CARDIO__RATE="0.1", BRIDGE_HL7__REPLY_BUDGET="0.1") as it:
         for n in range(5):
@@ -110,13 +117,8 @@ async def test_a_rate_is_kept_by_orders_and_recordings_together(
 async def test_the_orders_of_one_message_go_out_together_and_those_behind_it_wait_for_their_turn(
     house: OpenHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, at, real = VirtualClock(), list[float](), CardioClient.create_tasks
-
-    async def noted(self: CardioClient, body: bytes) -> Outcome:
-        at.append(clock.monotonic())
-        return await real(self, body)
-
-    monkeypatch.setattr(CardioClient, "create_tasks", noted)
+    clock = VirtualClock()
+    at = moments(monkeypatch, clock)
     second = "ORC|NW|PL-2^HIS\rOBR|2|PL-2^HIS||93224^Holter^CPT||||||||||||||ACC-2\r"
     async with house(clock=clock, BRIDGE_CARDIO__RATE="0.1", BRIDGE_HL7__REPLY_BUDGET="5") as it:
         began = clock.monotonic()

@@ -25,6 +25,12 @@ async def no_upload(self: CardioClient, total_size: int, sha256: bytes) -> Outco
     return NotSent("refused")
 
 
+def out_of_reach(patch: pytest.MonkeyPatch) -> None:
+    """No call reaches an API of any destination."""
+    patch.setattr(CardioClient, "create_tasks", unreachable)
+    patch.setattr(CardioClient, "open_upload", no_upload)
+
+
 def numbers(it: House) -> list[str]:
     """The orders that the first organization has tasks of."""
     return [task.request.get("investigation_id", "") for task in it.sandbox.tasks.values()]
@@ -35,8 +41,7 @@ async def test_f42_the_way_of_a_message_is_the_one_that_it_had_when_it_was_under
 ) -> None:
     async with api() as north:
         with monkeypatch.context() as patch:
-            patch.setattr(CardioClient, "create_tasks", unreachable)
-            patch.setattr(CardioClient, "open_upload", no_upload)
+            out_of_reach(patch)
             async with house(**beside(north), **SOON) as it:
                 await it.hl7(order("C1", "PL-1"))
                 await it.hl7(to_north("N1", "PL-N1", patient="4712"))
@@ -57,8 +62,7 @@ async def test_f42_the_mapping_of_a_message_is_the_one_that_it_was_understood_wi
     rules = tmp_path / "rules.toml"
     rules.write_text('[fields.investigation_id]\nhl7 = ["ORC-2.1"]\ndicom = ["StudyID"]\n', encoding="utf-8")
     with monkeypatch.context() as patch:
-        patch.setattr(CardioClient, "create_tasks", unreachable)
-        patch.setattr(CardioClient, "open_upload", no_upload)
+        out_of_reach(patch)
         async with house(**SOON) as it:
             await it.hl7(order("C1", "PL-1"))
             await it.store(recording(tmp_path, accession="ACC9"))
@@ -104,8 +108,7 @@ async def test_f42_a_message_waits_for_its_destination_and_goes_there_when_the_s
 ) -> None:
     async with api() as north:
         with monkeypatch.context() as patch:
-            patch.setattr(CardioClient, "create_tasks", unreachable)
-            patch.setattr(CardioClient, "open_upload", no_upload)
+            out_of_reach(patch)
             async with house(**beside(north), **SOON) as it:
                 await it.hl7(to_north("N1", "PL-N1"))
                 await it.store(recording(tmp_path), calling="NORTHCART")
@@ -148,8 +151,7 @@ async def test_f42_what_an_older_version_left_in_line_goes_to_the_first_destinat
 ) -> None:
     """It knew of one destination alone, and wrote none down."""
     with monkeypatch.context() as patch:
-        patch.setattr(CardioClient, "create_tasks", unreachable)
-        patch.setattr(CardioClient, "open_upload", no_upload)
+        out_of_reach(patch)
         async with house(**SOON) as it:
             await it.hl7(order("C1", "PL-1"))
             await it.store(recording(tmp_path, accession="ACC9"))
