@@ -15,9 +15,10 @@ import structlog
 
 from bridge import logs
 from bridge.clock import Clock, SystemClock
+from bridge.console.application import application
 from bridge.console.control import controlled
+from bridge.console.desk import Desk
 from bridge.console.metrics import Metrics
-from bridge.console.pages import application
 from bridge.dispatch.acts.acting import Acting
 from bridge.dispatch.alarms import Alarms
 from bridge.dispatch.answers import Answers
@@ -182,7 +183,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         acting = Acting(store, answers, rules, settings, clock, lambda name, task: goals.client(name).task_status(task))
         await stack.enter_async_context(controlled(acting, settings))
         entrance = AtOnce(rules, settings, clock, answers, way_out, kept.last_read)
-        await _open_doors(stack, settings, store, payloads, replies, clock, key, entrance, door, commitment, up)
+        metrics = Metrics(store, payloads, clock)
+        desk = Desk(store, payloads, settings, rules, answers, acting, metrics, clock, key, up.addresses)
+        store.subscribe(desk.changes.hear)
+        await _open_doors(stack, settings, replies, entrance, door, commitment, up, desk)
         yield up
 
 
@@ -249,32 +253,30 @@ async def _start_work(
 async def _open_doors(
     stack: contextlib.AsyncExitStack,
     settings: Settings,
-    store: SqliteStore,
-    payloads: Payloads,
     replies: Replies,
-    clock: Clock,
-    key: bytes,
     entrance: AtOnce,
     door: DicomIntake,
     commitment: Commitment | None,
     up: Running,
+    desk: Desk,
 ) -> None:
     """The console first, the doors in last; closed in the other order, so that nothing comes in while we drain."""
     sock = open_socket(*host_port(settings.console.listen), setting="console.listen")
-    console = await stack.enter_async_context(
-        serving(application(store, payloads, Metrics(store, payloads, clock)), sock)
-    )
+    console = await stack.enter_async_context(serving(application(desk), sock))
+    stack.callback(desk.changes.end)
     wanted = settings.dicom.worklist.enabled
-    worklist = Worklist(store, settings, clock, site_key=key) if wanted else None
-    dicom = DicomAcceptor(Services(settings.dicom, door, worklist, commitment), settings.dicom, store.on_fatal)
+    worklist = Worklist(up.store, settings, desk.clock, site_key=desk.key) if wanted else None
+    dicom = DicomAcceptor(Services(settings.dicom, door, worklist, commitment), settings.dicom, up.store.on_fatal)
     up.addresses["dicom"] = dicom.start()
     stack.push_async_callback(asyncio.to_thread, dicom.stop)
     for name, listener in settings.hl7.all().items():
-        intake = Hl7Intake(store, payloads, replies, clock, listener, entrance)
-        mllp = MllpServer(intake, listener, name=name, clock=clock)
+        intake = Hl7Intake(up.store, desk.payloads, replies, desk.clock, listener, entrance)
+        mllp = MllpServer(intake, listener, name=name, clock=desk.clock)
         up.addresses[name] = await mllp.start()
         stack.push_async_callback(mllp.stop)
-    up.addresses = {"hl7": up.addresses.pop("hl7"), **up.addresses, "console": console}
+    in_order = {"hl7": up.addresses["hl7"], **up.addresses, "console": console}
+    up.addresses.clear()
+    up.addresses.update(in_order)
 
 
 async def serve(settings: Settings, say: Callable[[str], None]) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from bridge.cardio_settings import CardioSettings, DestinationSettings, RouteSettings
+from bridge.console_settings import ConsoleSettings, OidcSettings
 from bridge.dicom_settings import DicomSettings
 from bridge.errors import SettingsError
 from bridge.hl7_settings import (
@@ -24,16 +25,18 @@ from bridge.hl7_settings import (
     SenderSettings,
     TlsSettings,
 )
-from bridge.setting_kinds import Address, Section, Size, Zone, host_port, is_loopback
+from bridge.setting_kinds import Section, Size, Zone, host_port, is_loopback
 
 __all__ = [
     "AnswerCodes",
     "CardioSettings",
     "ClientTlsSettings",
+    "ConsoleSettings",
     "DestinationSettings",
     "DicomSettings",
     "Hl7Settings",
     "ListenerSettings",
+    "OidcSettings",
     "RouteSettings",
     "SenderSettings",
     "Settings",
@@ -90,16 +93,6 @@ class RecordingSettings(Section):
 
 class MappingSettings(Section):
     file: str = ""
-
-
-class ConsoleSettings(Section):
-    listen: Address = "127.0.0.1:8080"
-
-    @model_validator(mode="after")
-    def _loopback(self) -> Self:
-        if not is_loopback(self.listen):
-            raise ValueError("listen: the console has no sign-in yet, so it listens on loopback only")
-        return self
 
 
 class Settings(Section):

@@ -277,6 +277,69 @@ mark = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 
+person = sa.Table(
+    "person",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),  # who signs in, and who the audit trail says it was
+    sa.Column("role", sa.Text, nullable=False),  # viewer | operator | admin
+    sa.Column("password", sa.Text, nullable=False, default=""),  # an Argon2id hash; none: by OpenID Connect alone
+    sa.Column("subject", sa.Text, nullable=True, unique=True),  # issuer and sub of an OpenID Connect identity
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("disabled", sa.Boolean, nullable=False, default=False),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),  # wrong passwords in a row
+    sa.Column("locked_until", sa.BigInteger, nullable=False, default=0),
+)
+
+session = sa.Table(
+    "session",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("secret", sa.Text, nullable=False, unique=True),  # SHA-256 of what the browser or the script holds
+    sa.Column("kind", sa.Text, nullable=False),  # browser | token
+    sa.Column("person_id", _ID, sa.ForeignKey("person.id"), nullable=False, index=True),
+    sa.Column("label", sa.Text, nullable=False, default=""),  # what a token is for
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Column("ended_at", sa.BigInteger, nullable=True),
+)
+
+alarm = sa.Table(
+    "alarm",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("rule", sa.Text, nullable=False),  # feed_silent | queue_old | destination_down | …
+    sa.Column("subject", sa.Text, nullable=False),  # what it is about: a listener, a destination, a message's id
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("over_at", sa.BigInteger, nullable=True),
+    sa.Column("detail", sa.Text, nullable=False, default="{}"),  # JSON, without a patient's value
+)
+_ON = sa.text("over_at IS NULL")
+sa.Index("uq_alarm_on", alarm.c.rule, alarm.c.subject, unique=True, sqlite_where=_ON, postgresql_where=_ON)
+
+notice = sa.Table(
+    "notice",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("alarm_id", _ID, sa.ForeignKey("alarm.id"), nullable=False, index=True),
+    sa.Column("edge", sa.Text, nullable=False),  # on | over
+    sa.Column("channel", sa.Text, nullable=False),  # webhook | mail
+    sa.Column("state", sa.Text, nullable=False),  # WAITING | SENT | DROPPED
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("next_at", sa.BigInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+)
+sa.Index("ix_notice_waiting", notice.c.next_at, notice.c.id, sqlite_where=_WAITING, postgresql_where=_WAITING)
+
+term = sa.Table(
+    "term",
+    metadata,
+    sa.Column("value", sa.Text, primary_key=True),  # as people write it, without case and accents
+    sa.Column("message_id", _ID, sa.ForeignKey("message.id"), primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),  # patient | name | order | control | instance | task | sender | peer
+    sqlite_with_rowid=False,
+)
+
 
 def millis(moment: datetime) -> int:
     """A stored time."""

@@ -1,0 +1,1 @@
+"""Who is there, and what he may do and see."""
