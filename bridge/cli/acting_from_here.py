@@ -11,7 +11,8 @@ from typing import Any
 
 from bridge import logs
 from bridge.clock import SystemClock
-from bridge.console.control import Wanted, path_of, perform, user_name
+from bridge.console.asking import Wanted, perform
+from bridge.console.control import path_of, user_name
 from bridge.dispatch.acts.acting import Acting
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.cardio.response import TaskStatus

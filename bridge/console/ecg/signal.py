@@ -6,7 +6,7 @@ neighbours are drawn all the same.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,9 @@ from bridge.formats.ecg.samples import as_array, sample_blocks, scaled
 from bridge.formats.ecg.scaling import require_scalable, trusted_padding
 
 _CHANNELS = "ChannelDefinitionSequence"
-_NOTHING: Floats = np.empty(0)
+def _nothing() -> Floats:
+    return np.empty(0)
+
 _NEARLY = 1e-6  # of a frame: a start that was computed from a frame is that frame
 
 
@@ -70,8 +72,8 @@ class Lead:
 class Trace:
     """A lead in a range: mV at seconds from the recording's start, NaN where a sample is missing."""
 
-    at: Floats = _NOTHING
-    millivolts: Floats = _NOTHING
+    at: Floats = field(default_factory=_nothing)
+    millivolts: Floats = field(default_factory=_nothing)
     lacking: Lacking | None = None
 
 
@@ -79,8 +81,8 @@ class Trace:
 class Envelope:
     """The lowest and the highest mV of each column of a range; NaN where a column has no sample."""
 
-    low: Floats = _NOTHING
-    high: Floats = _NOTHING
+    low: Floats = field(default_factory=_nothing)
+    high: Floats = field(default_factory=_nothing)
     missing: int = 0  # samples
     lacking: Lacking | None = None
 
