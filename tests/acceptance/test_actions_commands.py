@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from bridge.console.control import Wanted, path_of
+from bridge.console.asking import Wanted
+from bridge.console.control import path_of
 from bridge.sandbox.cardio_api import Sandbox
 from bridge.serving import open_socket, reachable, serving
 from bridge.settings import load
