@@ -31,7 +31,7 @@ def amiss(world: World) -> Iterator[str]:
     yield from _whose(world)
     yield from _doubts(world, tasks, calls)
     yield from _said(world)
-    yield from _waited(world)
+    yield from _waited(world, tasks)
 
 
 def _named(world: World, table: str, columns: str) -> list[dict[str, Any]]:
@@ -158,12 +158,20 @@ def _said(world: World) -> Iterator[str]:
                 yield f"broken: {letter.name} was told that the order is cancelled, and it has a draft"
 
 
-def _waited(world: World) -> Iterator[str]:
+def _waited(world: World, tasks: list[dict[str, Any]]) -> Iterator[str]:
     """Where the API asked for time it was given, by every message (F14). A clock that was set makes it another time."""
+    unheard = {
+        tagged(row["key"], row["generation"])
+        for row in tasks
+        if row["state"] == State.IN_DOUBT and row["reason"] == "interrupted"
+    }
+    last = {call.key: call for call in world.api.calls}
     for limited in world.api.calls if not world.jumps else ():
         heard = limited.heard
         if not isinstance(heard, Refused) or heard.status != 429 or heard.retry_after is None:
             continue
+        if limited.key in unheard and limited is last[limited.key]:
+            continue  # whoever heard it died before it was committed: nobody is left to know
         until = limited.heard_at + min(heard.retry_after, RETRY_AFTER[1]) - SLACK
         for call in world.api.calls:
             if limited.heard_at < call.begun < until:
