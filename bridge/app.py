@@ -20,7 +20,9 @@ from bridge.console.control import controlled
 from bridge.console.desk import Desk
 from bridge.console.metrics import Metrics
 from bridge.dispatch.acts.acting import Acting
-from bridge.dispatch.alarms import Alarms
+from bridge.dispatch.alarms.announcing import Announcing
+from bridge.dispatch.alarms.channels import channels_for
+from bridge.dispatch.alarms.looking import Looking
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.at_once import AtOnce
 from bridge.dispatch.deciding import Deciding
@@ -35,6 +37,7 @@ from bridge.dispatch.telling import Telling
 from bridge.dispatch.watching import Watching
 from bridge.errors import CannotListen, SettingsError
 from bridge.mapping.in_force import rules_in_force
+from bridge.receive.certificates import Certificates
 from bridge.receive.dicom.acceptor import DicomAcceptor
 from bridge.receive.dicom.commitment import Commitment
 from bridge.receive.dicom.intake import DicomIntake
@@ -45,7 +48,7 @@ from bridge.receive.mllp_server import MllpServer
 from bridge.receive.replies import Replies
 from bridge.serving import open_socket, serving
 from bridge.settings import Settings, host_port
-from bridge.store import destinations, inbox, line, marks, quarantine
+from bridge.store import destinations, earlier, inbox, line, marks, quarantine
 from bridge.store.ballast import Ballast
 from bridge.store.durable import make_folder, write_whole
 from bridge.store.payloads import Payloads
@@ -68,11 +71,13 @@ DRAIN = 65.0
 class Running:
     """A bridge that is up: the addresses it took, and the store it works on.
 
-    `quarantine` says why nothing is sent: the store may be an older copy of itself (F41).
+    `quarantine` says why nothing is sent: the store may be an older copy of itself (F41). `to_do` says what a person
+    has to do before anybody can sign in at the console.
     """
 
     store: SqliteStore
     quarantine: str = ""
+    to_do: str = ""
     addresses: dict[str, str] = field(default_factory=dict)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -145,6 +150,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     check_routes(settings, rules)
     for one in settings.cardio.all().values():
         one.require_ready()
+    channels = channels_for(settings, clock)
+    feeds: dict[str, MllpServer] = {}
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, logs.SINK.drain)
         kept = await _open_store(stack, settings, clock)
@@ -168,9 +175,16 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         store.on_fatal = payloads.on_fatal = lambda: loop.call_soon_threadsafe(up.failed.set)
         commitment = Commitment(store, settings, clock) if settings.dicom.commitment.enabled else None
         watching = Watching(store, goals, clock)
+        looking = Looking(
+            store, payloads, settings, clock, lambda: {name: one.last_message_at for name, one in feeds.items()}
+        )
+        announcing = Announcing(store, settings, clock, key, channels)
+        store.subscribe(announcing.hear)
         loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "ballast": lambda: _keep_ballast(kept.ballast, settings.store.min_free, clock),
-            "alarms": Alarms(store, clock).run,
+            "alarms": looking.run,
+            "announcing": announcing.run,
+            "earlier": lambda: earlier.catch_up(store, clock),
         }
         if not store.quarantine:
             loops |= {"watching": watching.run, "telling": telling.run}
@@ -181,12 +195,12 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             loops["delivering"] = delivering.run
         await _start_work(stack, loops, delivering, up)
         acting = Acting(store, answers, rules, settings, clock, lambda name, task: goals.client(name).task_status(task))
-        await stack.enter_async_context(controlled(acting, settings))
         entrance = AtOnce(rules, settings, clock, answers, way_out, kept.last_read)
         metrics = Metrics(store, payloads, clock)
         desk = Desk(store, payloads, settings, rules, answers, acting, metrics, clock, key, up.addresses)
         store.subscribe(desk.changes.hear)
-        await _open_doors(stack, settings, replies, entrance, door, commitment, up, desk)
+        await stack.enter_async_context(controlled(desk))
+        await _open_doors(stack, settings, replies, entrance, door, commitment, up, desk, feeds)
         yield up
 
 
@@ -259,10 +273,14 @@ async def _open_doors(
     commitment: Commitment | None,
     up: Running,
     desk: Desk,
+    feeds: dict[str, MllpServer],
 ) -> None:
     """The console first, the doors in last; closed in the other order, so that nothing comes in while we drain."""
+    tls = Certificates(settings.console.tls, "console.tls").context if settings.console.tls else None
+    pages = application(desk)
+    up.to_do = await pages.state.reception.prepare()
     sock = open_socket(*host_port(settings.console.listen), setting="console.listen")
-    console = await stack.enter_async_context(serving(application(desk), sock))
+    console = await stack.enter_async_context(serving(pages, sock, tls=tls))
     stack.callback(desk.changes.end)
     wanted = settings.dicom.worklist.enabled
     worklist = Worklist(up.store, settings, desk.clock, site_key=desk.key) if wanted else None
@@ -271,7 +289,7 @@ async def _open_doors(
     stack.push_async_callback(asyncio.to_thread, dicom.stop)
     for name, listener in settings.hl7.all().items():
         intake = Hl7Intake(up.store, desk.payloads, replies, desk.clock, listener, entrance)
-        mllp = MllpServer(intake, listener, name=name, clock=desk.clock)
+        mllp = feeds[name] = MllpServer(intake, listener, name=name, clock=desk.clock)
         up.addresses[name] = await mllp.start()
         stack.push_async_callback(mllp.stop)
     in_order = {"hl7": up.addresses["hl7"], **up.addresses, "console": console}
@@ -292,6 +310,8 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
     async with running(settings) as up:
         for name, address in up.addresses.items():
             say(f"{name} {address}")
+        if up.to_do and sys.stderr.isatty():  # where lines of the log are read by a program, it has the same
+            print(up.to_do, file=sys.stderr)  # noqa: T201  for whoever starts it by hand
         say("ready")
         waiting = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(up.failed.wait())]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Generator, Iterator
+import ssl
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,28 @@ def open_unix_socket(path: Path, *, setting: str) -> socket.socket:
     return sock
 
 
+def _asking(tls: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """A context that gives each connection over to today's: a listener of asyncio's has one for all its life.
+
+    OpenSSL asks for it at each hello, with a name in it or without (SSL_CTX_set_tlsext_servername_callback(3)).
+    """
+    listening = tls()
+
+    def give_over(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = tls()
+
+    listening.sni_callback = give_over
+    return listening
+
+
 @contextlib.asynccontextmanager
-async def serving(app: Any, sock: socket.socket, http: Any = "auto") -> AsyncIterator[str]:
+async def serving(
+    app: Any, sock: socket.socket, http: Any = "auto", tls: Callable[[], ssl.SSLContext] | None = None
+) -> AsyncIterator[str]:
     """Serve `app` on `sock` for as long as the context is open; yields its `host:port`, or its name in the file system.
 
-    `http` is uvicorn's class for a connection. Connections still open at the end get 3 seconds.
+    `http` is uvicorn's class for a connection; `tls` is asked for the context of each new one. Those still open at
+    the end get 3 seconds.
     """
     config = uvicorn.Config(
         app,
@@ -124,6 +142,7 @@ async def serving(app: Any, sock: socket.socket, http: Any = "auto") -> AsyncIte
         timeout_graceful_shutdown=3,
         server_header=False,
         proxy_headers=False,  # nobody says of himself that he is another
+        ssl_context_factory=None if tls is None else lambda *_: _asking(tls),
     )
     server = _Embedded(config)
     name = sock.getsockname()

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
+from bridge.alarm_settings import AlarmSettings, MailSettings, Rule, WebhookSettings
 from bridge.cardio_settings import CardioSettings, DestinationSettings, RouteSettings
 from bridge.console_settings import ConsoleSettings, OidcSettings
 from bridge.dicom_settings import DicomSettings
@@ -26,8 +27,10 @@ from bridge.hl7_settings import (
     TlsSettings,
 )
 from bridge.setting_kinds import Section, Size, Zone, host_port, is_loopback
+from bridge.setting_origins import Origin, Place, lines_of, places
 
 __all__ = [
+    "AlarmSettings",
     "AnswerCodes",
     "CardioSettings",
     "ClientTlsSettings",
@@ -36,14 +39,18 @@ __all__ = [
     "DicomSettings",
     "Hl7Settings",
     "ListenerSettings",
+    "MailSettings",
     "OidcSettings",
     "RouteSettings",
+    "Rule",
     "SenderSettings",
     "Settings",
     "TlsSettings",
+    "WebhookSettings",
     "host_port",
     "is_loopback",
     "load",
+    "origins",
 ]
 
 
@@ -108,6 +115,8 @@ class Settings(Section):
     mapping: MappingSettings = Field(default_factory=MappingSettings)
     cardio: CardioSettings = Field(default_factory=CardioSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)
+    alarms: AlarmSettings = Field(default_factory=AlarmSettings)
+    _origins: Mapping[Place, Origin] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _routes_lead_from_somewhere(self) -> Self:
@@ -118,6 +127,14 @@ class Settings(Section):
             for route in one.routes:
                 _known(one, "listener", route.listener, listeners)
                 _known(one, "called_ae_title", route.called_ae_title, titles)
+        return self
+
+    @model_validator(mode="after")
+    def _feeds_are_there(self) -> Self:
+        """A listener that is to be heard and does not exist is a word misspelt."""
+        for name in self.alarms.silence:
+            if name.startswith("hl7.") and name not in self.hl7.all():
+                raise ValueError(f"alarms.silence: {name}: no such listener; known here: {', '.join(self.hl7.all())}")
         return self
 
     def mapping_document(self) -> dict[str, Any] | None:
@@ -135,11 +152,21 @@ def _known(destination: DestinationSettings, key: str, value: str | None, known:
         raise ValueError(f"{destination.where}.routes: {key} {value}: nothing comes in that way; {offer}")
 
 
+def origins(settings: Settings) -> Mapping[Place, Origin]:
+    """Who said each key that is not a default, as it was when `load` read it; empty where nothing was loaded."""
+    return settings._origins  # noqa: SLF001  written by `load` below, and by nobody else
+
+
 def read_toml(path: Path, *, setting: str) -> dict[str, Any]:
     """A TOML file as a document. Raises SettingsError that names the setting, the file and the line."""
+    return read_lined_toml(path, setting=setting)[0]
+
+
+def read_lined_toml(path: Path, *, setting: str) -> tuple[dict[str, Any], dict[Place, int]]:
+    """A TOML file as a document, and the line of each of its keys. Raises SettingsError as `read_toml` does."""
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        text = path.read_bytes().decode("utf-8")
+        return tomllib.loads(text), lines_of(text)
     except OSError as cause:
         raise SettingsError(f"{setting}: {path} cannot be read: {cause.strerror}") from cause
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
@@ -155,8 +182,9 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
     environment = os.environ if environment is None else environment
     named = config or (Path(environment["BRIDGE_CONFIG"]) if environment.get("BRIDGE_CONFIG") else None)
     path = named or Path("bridge.toml")
-    document = read_toml(path, setting="--config") if named or path.exists() else {}
+    document, lines = read_lined_toml(path, setting="--config") if named or path.exists() else ({}, {})
     origin = str(path) if document else "settings"
+    said = {place: Origin("file", f"{path}:{line}") for place, line in lines.items()}
     for name, value in environment.items():
         section, separator, key = name.removeprefix("BRIDGE_").lower().partition("__")
         if name.startswith("BRIDGE_") and separator:
@@ -164,10 +192,14 @@ def load(config: Path | None = None, environment: Mapping[str, str] | None = Non
             if not isinstance(table, dict):
                 raise SettingsError(f"{origin}: {section}: a table [{section}] is expected")
             table[key] = _from_environment(value)
+            said = {place: one for place, one in said.items() if place[:2] != (section, key)}
+            said |= {(section, key, *rest): Origin("environment", name) for rest in ((), *places(table[key]))}
     try:
-        return Settings.model_validate(document)
+        settings = Settings.model_validate(document)
     except ValidationError as cause:
         raise SettingsError("\n".join(explained(origin, Settings, e) for e in cause.errors())) from cause
+    settings._origins = said  # noqa: SLF001  its own private record
+    return settings
 
 
 def _from_environment(value: str) -> Any:

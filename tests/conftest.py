@@ -1,14 +1,31 @@
 """Shared by every floor of tests: a missing peer skips at home and fails in CI; a store of one's own."""
 
 import asyncio
+import gc
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bridge.store import sqlite
 from bridge.store.sqlite import SqliteStore
+from tests import fresh_store
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and what they import stay to the end: no look at the garbage goes through them again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def copied_tables() -> Iterator[None]:
+    """New stores of this process get their tables as a copy. Services of their own walk the migrations as ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite, "upgrade", fresh_store.upgrade)
+        yield
 
 
 @pytest.fixture

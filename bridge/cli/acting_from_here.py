@@ -12,7 +12,7 @@ from typing import Any
 from bridge import logs
 from bridge.clock import SystemClock
 from bridge.console.asking import Wanted, perform
-from bridge.console.control import path_of, user_name
+from bridge.console.owner import path_of, user_name
 from bridge.dispatch.acts.acting import Acting
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.cardio.response import TaskStatus
@@ -78,7 +78,7 @@ def note_look(settings: Settings, message_id: int) -> bool:
 def _asked(connection: http.client.HTTPConnection, target: str, verb: str, wanted: dict[str, Any]) -> dict[str, Any]:
     try:
         document = json.dumps(wanted)
-        connection.request("POST", f"/messages/{target}/{verb}", document, {"Content-Type": "application/json"})
+        connection.request("POST", f"/api/messages/{target}/{verb}", document, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         said = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as cause:

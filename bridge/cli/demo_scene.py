@@ -17,6 +17,7 @@ import click
 
 from bridge.app import Running, running
 from bridge.domain.states import SETTLED
+from bridge.formats.hl7.charset import readable
 from bridge.sandbox import dicom_sender, mllp_sender
 from bridge.sandbox.cardio_api import Sandbox
 from bridge.serving import open_socket, serving
@@ -59,6 +60,7 @@ async def stage(folder: Path) -> AsyncIterator[tuple[Running, Sandbox, Settings]
                 "BRIDGE_HL7__REPLY_BUDGET": "10",
                 "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
                 "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
+                "BRIDGE_CONSOLE__SIGN_IN": "false",
                 "BRIDGE_CARDIO__BASE_URL": f"http://{address}",
                 "BRIDGE_CARDIO__ORGANIZATION_PATH": "demo-hospital",
                 "BRIDGE_CARDIO__TOKEN": "demo-token",
@@ -133,7 +135,7 @@ async def send(sample: Path, up: Running, sandbox: Sandbox) -> Played:
         host, port = host_port(up.addresses["hl7"])
         body = await mllp_sender.send(host, port, await asyncio.to_thread(sample.read_bytes))
         code = ",".join(a.code for a in mllp_sender.answers(body))
-        answer = _steady_answer(mllp_sender.readable(body))
+        answer = _steady_answer(readable(body))
     messages = await _settled(up, last)
     milliseconds = (time.perf_counter() - began) * 1000
     made = sorted(set(sandbox.tasks) - known_tasks)

@@ -22,33 +22,19 @@ def command(config: Path | None, files: tuple[Path, ...], calling: str, as_json:
     they came in over empty books: a cancel finds its order, a merge its patient, a recording its order. An object with
     several recordings shows the task of each; the answer of an object is the status that its cart gets.
     """
-    from bridge.cli.dry_run import DryRun
     from bridge.clock import SystemClock
-    from bridge.mapping.rules import load_rules
+    from bridge.mapping.in_force import rules_in_force
+    from bridge.rehearsal.dry_run import DryRun
     from bridge.settings import load
 
     settings = load(config)
-    rules = load_rules(settings.mapping_document(), name=settings.mapping.file or "defaults")
-    run = DryRun(rules, settings, SystemClock())
-    results = [_one(path, calling, run, settings) for path in files]
+    run = DryRun(rules_in_force(settings), settings, SystemClock())
+    results = [{"file": str(path), **run.of(path, calling)} for path in files]
     if as_json:
         click.echo(json.dumps(results, ensure_ascii=False, indent=2))
         return
     for result in results:
         _print(result)
-
-
-def _one(path: Path, calling: str, run: Any, settings: Any) -> dict[str, Any]:
-    with path.open("rb") as file:
-        content = file.read(settings.hl7.max_frame + 1)
-    if _is_object(content):
-        return {"file": str(path), **run.object(path, calling)}
-    return {"file": str(path), **run.file(content.strip(b"\x0b\x1c"))}
-
-
-def _is_object(content: bytes) -> bool:
-    """Whether this is DICOM, with PS3.10's preamble or without: a data set begins with binary tags, HL7 with text."""
-    return content[128:132] == b"DICM" or any(byte < 0x09 for byte in content[:64])
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from bridge.sandbox.mllp_sender import readable
+from bridge.formats.hl7.charset import readable
 
 Shown = dict[str, Any]
 

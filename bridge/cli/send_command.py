@@ -53,6 +53,8 @@ class _Hospital:
         self._open: mllp_sender.Connection | None = None
 
     async def deliver(self, path: Path) -> tuple[bool, str, str]:
+        from bridge.formats.hl7.charset import readable
+
         if self._open is None:
             self._open = await self._wire.Connection.open(*self._to, tls=self._tls, timeout=self._timeout)
         body = await asyncio.to_thread(path.read_bytes)
@@ -63,7 +65,7 @@ class _Hospital:
             raise
         told = self._wire.answers(answer)
         short = "; ".join(f"{one.code}  {one.text}".strip() for one in told)
-        return all(one.taken for one in told), short, self._wire.readable(answer).replace("\r", "\n").rstrip()
+        return all(one.taken for one in told), short, readable(answer).replace("\r", "\n").rstrip()
 
     async def leave(self) -> None:
         if self._open is not None:

@@ -33,6 +33,9 @@ _OF_VERB: dict[str, set[str]] = {
 }
 
 
+VERBS = tuple(_OF_VERB)
+
+
 async def perform(acting: Acting, by: str, target: str, verb: str, wanted: Wanted) -> Acted:
     """Do what is asked of a message, by its id, or of what could not be told (`outbound:ID`, `commitment:ID`).
 

@@ -7,55 +7,46 @@ no service does the same with the store in its own hands, by `perform`.
 import asyncio
 import contextlib
 import os
-import pwd
 import socket
 import struct
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-from pydantic import ValidationError
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from bridge.console.asking import Wanted, perform
-from bridge.dispatch.acts.acting import Acting
-from bridge.errors import ActionRefused, BridgeError
+from bridge.console.access.visitor import Role, Visitor
+from bridge.console.api import API_ROUTERS
+from bridge.console.bounds import Bounds
+from bridge.console.desk import Desk
+from bridge.console.owner import path_of, user_name
+from bridge.console.refusing import answer_errors
 from bridge.serving import open_unix_socket, serving
-from bridge.settings import Settings
-
-MOST = 64 * 1024
-"""Bytes of a request: a choice and a reason."""
 
 
-def application(acting: Acting) -> Starlette:
-    """POST /messages/{target}/{verb}: 200 with what came of it, 409 where it is refused, 503 where the store fails."""
+def application(desk: Desk) -> FastAPI:
+    """The JSON API, for one who is let in by the kernel's word."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.desk = desk
+    for router in API_ROUTERS:
+        app.include_router(router)
+    app.add_middleware(Bounds)
+    app.add_middleware(_Inside)
+    answer_errors(app)
+    return app
 
-    async def act(request: Request) -> Response:
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > MOST:
-                return JSONResponse({"refused": f"more than {MOST} bytes"}, 413)
-        try:
-            wanted = Wanted.model_validate_json(bytes(body) or b"{}")
-        except ValidationError as problem:
-            wrong = sorted(".".join(map(str, e["loc"])) or "JSON" for e in problem.errors(include_input=False))
-            return JSONResponse({"refused": f"not understood: {', '.join(wrong)}"}, 400)
-        by = request.client.host if request.client is not None else "unknown"
-        target, verb = request.path_params["target"], request.path_params["verb"]
-        try:
-            # A caller that goes away does not take the act with it: what is done is noted.
-            acted = await asyncio.shield(perform(acting, by, target, verb, wanted))
-        except ActionRefused as refused:
-            return JSONResponse({"refused": str(refused)}, 409)
-        except BridgeError as problem:
-            return JSONResponse({"failed": f"{type(problem).__name__}: {problem}"}, 503)
-        return JSONResponse(acted.as_json())
 
-    return Starlette(routes=[Route("/messages/{target}/{verb}", act, methods=["POST"])])
+class _Inside:
+    """ASGI middleware: whoever can open the store's socket may do what its owner may."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client")
+        by = Visitor(client[0] if client else "unknown", Role.ADMIN, is_script=True)
+        scope.setdefault("state", {})["visitor"] = by
+        await self._app(scope, receive, send)
 
 
 class _Named(H11Protocol):
@@ -68,25 +59,13 @@ class _Named(H11Protocol):
         self.client = (user_name(uid), 0)
 
 
-def user_name(uid: int) -> str:
-    """The operating system's name of a user; his number where it knows none."""
-    with contextlib.suppress(KeyError):
-        return pwd.getpwuid(uid).pw_name
-    return f"uid {uid}"
-
-
-def path_of(settings: Settings) -> Path:
-    """Where the socket is: beside the store."""
-    return settings.store.sqlite_path.with_name("control.sock")
-
-
 @contextlib.asynccontextmanager
-async def controlled(acting: Acting, settings: Settings) -> AsyncIterator[None]:
+async def controlled(desk: Desk) -> AsyncIterator[None]:
     """Take commands for as long as the context is open. Raises CannotListen."""
-    path = path_of(settings)
+    path = path_of(desk.settings)
     sock = open_unix_socket(path, setting="store.url")
     try:
-        async with serving(application(acting), sock, _Named):
+        async with serving(application(desk), sock, _Named):
             yield
     finally:
         path.unlink(missing_ok=True)

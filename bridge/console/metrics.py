@@ -11,9 +11,11 @@ from prometheus_client.registry import Collector
 from bridge import logs
 from bridge.clock import Clock
 from bridge.domain.states import State
+from bridge.settings import Rule
+from bridge.store import alarms
 from bridge.store.gauges import Gauges, gauges
 from bridge.store.payloads import Payloads
-from bridge.store.port import Store
+from bridge.store.port import Connection, Store
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SHARE = 20
@@ -27,23 +29,28 @@ class Metrics:
         self._store = store
         self._clock = clock
         self._seen = Gauges()
+        self._alarms: Mapping[str, int] = {}
         self._until = float("-inf")
         self._registry = CollectorRegistry()
-        self._registry.register(_Families(lambda: self._seen, payloads))
+        self._registry.register(_Families(lambda: self._seen, lambda: self._alarms, payloads))
         ProcessCollector(registry=self._registry)  # memory, open files, CPU of this process
 
     async def text(self) -> bytes:
         """What a scrape gets. Raises StoreError."""
         if time.monotonic() >= self._until:
             began = time.monotonic()
-            self._seen = await self._store.read(lambda conn: gauges(conn, at=self._clock.now()))
+            self._seen, self._alarms = await self._store.read(self._look)
             self._until = time.monotonic() + _SHARE * (time.monotonic() - began)
         return generate_latest(self._registry)
+
+    def _look(self, conn: Connection) -> tuple[Gauges, Mapping[str, int]]:
+        return gauges(conn, at=self._clock.now()), alarms.counts(conn)
 
 
 @dataclass(frozen=True)
 class _Families(Collector):
     seen: Callable[[], Gauges]
+    alarms: Callable[[], Mapping[str, int]]
     payloads: Payloads
 
     def collect(self) -> Iterator[Metric]:
@@ -67,6 +74,9 @@ class _Families(Collector):
             "bridge_room_bytes", "Free above store.min_free; below 0 nothing new is taken.", self.payloads.free()
         )
         yield _one("bridge_ballast_missing_bytes", "What was given up on a full disk.", self.payloads.ballast_missing())
+        on = self.alarms()
+        rules = {rule.value: on.get(rule.value, 0) for rule in Rule if rule is not Rule.TEST}
+        yield _labelled("bridge_alarms", "Alarms that are on, by rule.", "rule", rules)
         dropped = CounterMetricFamily("bridge_log_lines_dropped", "Log lines that never came out.")
         dropped.add_metric([], logs.SINK.dropped)
         yield dropped

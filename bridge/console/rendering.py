@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bridge.console.access.visitor import Role, Visitor
 from bridge.console.desk import Desk
+from bridge.console.spark import spark
 
 _FOLDER = Path(__file__).with_name("templates")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -31,7 +32,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters |= {"local": self.local, "age": age, "since": self.since, "words": words}
-        self._templates.globals |= {"zone": desk.settings.site.time_zone, "Role": Role}
+        self._templates.globals |= {"zone": desk.settings.site.time_zone, "Role": Role, "spark": spark}
 
     def page(self, request: Request, name: str, *, status: int = 200, **context: Any) -> HTMLResponse:
         """A page, or a part of one. Every template has `visitor` (None before the sign-in), `path` and `now`."""

@@ -1,7 +1,8 @@
 """A message that was understood goes into the books: one transaction for the books, its state, and its answer."""
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from bridge.domain.verdict import AckCode, OrderReply, Verdict
 from bridge.errors import StoreConflict
 from bridge.formats.hl7.reader import Message
 from bridge.settings import ListenerSettings, Settings
-from bridge.store import book, inbox, line, patients, tasks
+from bridge.store import book, inbox, line, patients, tasks, terms
 from bridge.store.port import Transaction
 
 
@@ -70,6 +71,9 @@ class Entering:
         if routed is not None and not routed.name:
             understood = replace(understood, state=State.HELD, reason=routed.reason)
         columns = self._columns(tx, claimed.id, understood, told)
+        if claimed.understood is not None:
+            terms.forget(tx, claimed.id, terms.SAID)
+        terms.note(tx, claimed.id, _words(understood))
         if routed is not None:
             columns["destination"] = routed.name
         if message is not None:
@@ -202,6 +206,20 @@ def _judged(understood: Understood, rules: ListenerSettings) -> Understood:
         return understood
     code, problems = judged(understood.verdict.problems, rules.codes)
     return _rejected(understood, replace(understood.verdict, code=code, problems=problems))
+
+
+def _words(understood: Understood) -> Iterator[terms.Word]:
+    """By what the message is found once it is understood."""
+    mapped = [o.mapped for o in understood.orders] + ([understood.recording] if understood.recording else [])
+    identifiers = [one.value for one in (understood.patient, *(o.patient for o in understood.orders)) if one]
+    names = [str(one.fields.get(f"patient_{name}", "")) for one in mapped for name in ("last_name", "first_name")]
+    for person in understood.persons:
+        sides = [(m.retired.value, m.survivor.value) for m in person.merges]
+        identifiers += [person.update.identifier.value, *itertools.chain(*sides)]
+        names += [person.known.last_name, person.known.first_name]
+    yield from terms.of_patient(identifiers, names)
+    yield from terms.of_orders(o.own_number.value for o in understood.orders if o.own_number)
+    yield from terms.of_orders(n.value for one in mapped for n in one.numbers)
 
 
 def _as_json(understood: Understood, told: Sequence[Told | None]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from bridge.formats.hl7.charset import readable
 from bridge.sandbox.peer import Address, PeerError
 
 _START, _END = b"\x0b", b"\x1c\r"
@@ -49,14 +50,6 @@ def answers(body: bytes) -> list[Answer]:
             fields = [*line.split(separator), b"", b"", b""]
             found.append(Answer(fields[1].decode("ascii", "replace"), fields[2], readable(fields[3])))
     return found
-
-
-def readable(body: bytes) -> str:
-    """Text for a person: UTF-8 where it is that, else Latin-1, which reads any byte."""
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError:
-        return body.decode("latin-1")
 
 
 def _segments(body: bytes) -> list[bytes]:

@@ -36,6 +36,15 @@ def candidates(conn: sa.Connection, numbers: Iterable[str], patients: Iterable[s
     return [_candidate(conn, o, by_number=o.id in known) for o in [*numbered, *others]]
 
 
+def attached(conn: sa.Connection, order_id: int, numbers: Iterable[str]) -> Candidate | None:
+    """The order that a recording has, wherever it stands by now."""
+    order = book.order_by_id(conn, order_id)
+    if order is None:
+        return None
+    by_number = not {n.value for n in order.mapped.numbers}.isdisjoint(numbers)
+    return _candidate(conn, order, by_number=by_number)
+
+
 def _candidate(conn: sa.Connection, order: book.BookedOrder, *, by_number: bool) -> Candidate:
     came = conn.execute(sa.select(message.c.received_at).where(message.c.id == order.message_id)).scalar_one()
     recorded = any(row.purpose == "recording" for row in book.under_way(conn, order.id))

@@ -6,7 +6,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from bridge.store.port import Transaction
-from bridge.store.schema import destination, insert_new, message, millis
+from bridge.store.schema import destination, insert_new, message, millis, moment
 
 
 def note(tx: Transaction, name: str, *, down: bool, at: datetime, reason: str = "") -> None:
@@ -31,6 +31,11 @@ def begin(tx: Transaction, names: Collection[str], *, at: datetime) -> None:
 def is_down(conn: sa.Connection, name: str) -> bool:
     """Whether the destination was down when last heard of."""
     return bool(conn.execute(sa.select(destination.c.down).where(destination.c.name == name)).scalar())
+
+
+def standing(conn: sa.Connection) -> dict[str, tuple[bool, str, datetime]]:
+    """Each destination that is known: whether it is down, why, and since when it is as it is."""
+    return {row.name: (row.down, row.reason, moment(row.since)) for row in conn.execute(sa.select(destination))}
 
 
 def of_message(conn: sa.Connection, message_id: int) -> str:

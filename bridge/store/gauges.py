@@ -50,7 +50,8 @@ class Gauges:
     quarantine: bool = False
 
 
-_WAITS = (State.READY, State.RETRY, State.UPLOADING, State.INTENT)
+_IN_DOUBT = task.c.state == sa.literal_column(f"'{State.IN_DOUBT}'", sa.Text)
+"""Written out, not bound, so that the partial index of doubts can serve."""
 
 
 def doubts(conn: sa.Connection) -> list[Doubt]:
@@ -62,7 +63,7 @@ def doubts(conn: sa.Connection) -> list[Doubt]:
             clinical_order.c.plan,
         )
         .join(clinical_order, clinical_order.c.id == task.c.order_id, isouter=True)
-        .where(task.c.state == State.IN_DOUBT)
+        .where(_IN_DOUBT)
         .order_by(sa.text("since"))
     )
     found: dict[int, Doubt] = {}
@@ -77,20 +78,13 @@ def doubts(conn: sa.Connection) -> list[Doubt]:
 
 def queue(conn: sa.Connection) -> dict[str, int]:
     """How many messages wait to be sent or are being sent, by destination."""
-    query = (
-        sa.select(message.c.destination, sa.func.count())
-        .where(message.c.state.in_(_WAITS), message.c.reason.not_in(line.QUIET))
-        .group_by(message.c.destination)
-    )
+    query = sa.select(message.c.destination, sa.func.count()).where(*line.TO_BE_SENT).group_by(message.c.destination)
     return {row[0]: row[1] for row in conn.execute(query)}
 
 
 def oldest_ready(conn: sa.Connection) -> datetime | None:
-    """When the message that waits longest was received. What waits for its order or its release does not count."""
-    query = sa.select(sa.func.min(message.c.received_at)).where(
-        message.c.state.in_(_WAITS), message.c.reason.not_in(line.QUIET)
-    )
-    found = conn.execute(query).scalar()
+    """When the message that waits longest was received."""
+    found = conn.execute(sa.select(sa.func.min(message.c.received_at)).where(*line.TO_BE_SENT)).scalar()
     return None if found is None else moment(found)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bridge.domain.states import SETTLED, State, allowed
+from bridge.store import terms
 from bridge.store.port import Transaction
 from bridge.store.prepared import Prepared
 from bridge.store.schema import barrier, event, insert_new, message, millis
@@ -127,6 +128,8 @@ def keep(
         return Kept(found.id, True, State(found.state), found.answer, found.answer_code, found.destination)
     detail = {"notes": list(arrival.notes)} if arrival.notes else None
     record(tx, row.id, state, at=arrival.received_at, reason=reason, detail=detail)
+    words = terms.of_arrival(arrival.sender, arrival.peer, arrival.control_id, arrival.sop_instance_uid)
+    terms.note(tx, row.id, words)
     if state is State.RECEIVED and announce:
         tx.notify("received", row.id, AtHand(arrival, None, answer, answer_code) if at_hand else None)
     return Kept(row.id, False, state, answer, answer_code)

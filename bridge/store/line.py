@@ -74,6 +74,13 @@ def _open(table: sa.FromClause) -> sa.ColumnElement[bool]:
     return table.c.state.in_(_written(State.RECEIVED, *UNDER_WAY))
 
 
+TO_BE_SENT = (
+    message.c.state.in_(_written(*UNDER_WAY)),
+    _open(message),
+    *(message.c.reason != reason for reason in QUIET),
+)
+"""What waits to be sent or is being sent. What waits for its order or its release does not count."""
+
 _NEXT_RECEIVED = Prepared(
     message.update()
     .where(

@@ -1,17 +1,21 @@
 """Reading for people: the list, one message with its history, and the counts."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from bridge.domain.patient import Identifier
-from bridge.domain.states import State
-from bridge.store import anomalies, outbound, patients
-from bridge.store.schema import anomaly, event, message, millis, moment, number, task
+from bridge.domain.states import SETTLED, State
+from bridge.store import anomalies, earlier, outbound, patients
+from bridge.store.schema import OPEN, among, anomaly, event, message, millis, moment, number, task, term
+from bridge.store.terms import Kind, plain
+
+_FEW = 10_000
+"""Messages of rare states that are looked at one by one, instead of all messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,31 @@ class Row:
     order: str
     task_ids: list[str]
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Row):
+    """A message in the console's list."""
+
+    listener: str
+    sender: str
+    destination: str
+
+
+_OF_ROW = [message.c[f.name] for f in fields(Row) if f.name not in {"order", "task_ids"}] + [message.c.order_number]
+
+
+def of_ids(conn: sa.Connection, message_ids: Sequence[int]) -> list[Listed]:
+    """These messages, newest first."""
+    if not message_ids:
+        return []
+    own = (message.c.listener, message.c.sender, message.c.destination)
+    query = sa.select(*_OF_ROW, *own).where(message.c.id.in_(message_ids)).order_by(message.c.id.desc())
+    ids = _task_ids(conn, list(message_ids))
+    return [
+        Listed(**_values(r, ids.get(r.id, [])), listener=r.listener, sender=r.sender, destination=r.destination)
+        for r in conn.execute(query)
+    ]
 
 
 def rows(
@@ -52,19 +81,13 @@ def rows(
     `patient` is an identifier as a message says it, or what it was merged into. `with_anomaly`: those whose task was
     made before a change that nobody has settled.
     """
-    query = sa.select(message).order_by(message.c.id.desc()).limit(limit)
+    query = sa.select(*_OF_ROW).order_by(message.c.id.desc()).limit(limit)
     if states:
-        query = query.where(message.c.state.in_(states))
+        few = in_states(conn, states, most=_FEW + 1)
+        query = query.where(message.c.state.in_(states) if len(few) > _FEW else message.c.id.in_(few))
     if patient:
         query = query.where(message.c.order_key.in_(_identifiers(conn, patient)))
-    if order:
-        numbered = sa.select(number.c.message_id).where(number.c.value == order)
-        query = query.where(sa.or_(message.c.order_number == order, message.c.id.in_(numbered)))
-    if task_id:
-        named = sa.literal(",") + task.c.task_ids + sa.literal(",")
-        query = query.where(
-            message.c.id.in_(sa.select(task.c.message_id).where(named.contains(f",{task_id},", autoescape=True)))
-        )
+    query = query.where(*_by_number(conn, order, task_id, control_id))
     if with_anomaly:
         open_ones = sa.select(anomaly.c.task_message_id).where(anomaly.c.settled_at.is_(None))
         query = query.where(message.c.id.in_(open_ones))
@@ -81,6 +104,41 @@ def rows(
     return [_row(r, ids.get(r.id, [])) for r in found]
 
 
+def in_states(conn: sa.Connection, states: Collection[str], *, low: int = 0, high: int = 2**62, most: int) -> list[int]:
+    """The newest messages in these states, newest first, by the index that each of them has; `high` is behind them."""
+    found: set[int] = set()
+    for state in set(states):
+        group = SETTLED if state in SETTLED else OPEN
+        query = sa.select(message.c.id).where(message.c.state == state, among(group))
+        query = query.where(message.c.id >= low, message.c.id < high).order_by(message.c.id.desc()).limit(most)
+        found.update(conn.execute(query).scalars())
+    return sorted(found, reverse=True)[:most]
+
+
+def _by_number(conn: sa.Connection, order: str, task_id: str, control_id: str) -> list[sa.ColumnElement[bool]]:
+    """By exact numbers; through the words that find them, where every message has its words."""
+    whole = not earlier.upto(conn)
+    made: list[sa.ColumnElement[bool]] = []
+    if order:
+        numbered = sa.select(number.c.message_id).where(number.c.value == order)
+        made.append(sa.or_(message.c.order_number == order, message.c.id.in_(numbered)))
+        if whole:
+            made.append(message.c.id.in_(numbered.union(_with_word(Kind.ORDER, order))))
+    if task_id and whole:
+        made.append(message.c.id.in_(_with_word(Kind.TASK, task_id)))
+    elif task_id:
+        named = sa.literal(",") + task.c.task_ids + sa.literal(",")
+        listed = sa.select(task.c.message_id).where(named.contains(f",{task_id},", autoescape=True))
+        made.append(message.c.id.in_(listed))
+    if plain(control_id) and whole:
+        made.append(message.c.id.in_(_with_word(Kind.CONTROL, control_id)))
+    return made
+
+
+def _with_word(kind: Kind, value: str) -> sa.Select[int]:
+    return sa.select(term.c.message_id).where(term.c.value == plain(value), term.c.kind == kind)
+
+
 def _identifiers(conn: sa.Connection, value: str) -> list[str]:
     """The identifier itself and what stands for it since a merge, whoever issued it."""
     return sorted({value, patients.canonical(conn, Identifier(value), site_authority="").value})
@@ -95,20 +153,24 @@ def _task_ids(conn: sa.Connection, message_ids: list[int]) -> dict[int, list[str
 
 
 def _row(row: Any, task_ids: list[str]) -> Row:
-    return Row(
-        id=str(row.id),
-        state=row.state,
-        reason=row.reason,
-        kind=row.kind,
-        type=row.type,
-        received_at=moment(row.received_at).isoformat(),
-        peer=row.peer,
-        control_id=row.control_id,
-        sop_instance_uid=row.sop_instance_uid,
-        order=row.order_number,
-        task_ids=task_ids,
-        attempts=row.attempts,
-    )
+    return Row(**_values(row, task_ids))
+
+
+def _values(row: Any, task_ids: list[str]) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "state": row.state,
+        "reason": row.reason,
+        "kind": row.kind,
+        "type": row.type,
+        "received_at": moment(row.received_at).isoformat(),
+        "peer": row.peer,
+        "control_id": row.control_id,
+        "sop_instance_uid": row.sop_instance_uid,
+        "order": row.order_number,
+        "task_ids": task_ids,
+        "attempts": row.attempts,
+    }
 
 
 def whole(conn: sa.Connection, message_id: int) -> dict[str, Any] | None:
@@ -191,8 +253,11 @@ def whole(conn: sa.Connection, message_id: int) -> dict[str, Any] | None:
 
 def counts(conn: sa.Connection) -> dict[str, int]:
     """How many messages stand where."""
-    query = sa.select(message.c.state, sa.func.count()).group_by(message.c.state)
-    return {row.state: row[1] for row in conn.execute(query)}
+    found: dict[str, int] = {}
+    for group in (SETTLED, OPEN):  # each has its index: a scan of all messages takes a second for each million
+        query = sa.select(message.c.state, sa.func.count()).where(among(group))
+        found |= {row.state: row[1] for row in conn.execute(query.group_by(message.c.state))}
+    return found
 
 
 def in_doubt(conn: sa.Connection) -> tuple[int, int | None]:

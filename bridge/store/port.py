@@ -18,7 +18,7 @@ class Notice:
     Topics: `received` (work for the reader; the value is the message itself, where it is at hand), `ready` (work for
     the dispatcher; the message is understood), `taken` (as `ready`, and in hand already), `outbound` (work for the
     queue that goes out), `settled` (an answer can go out), `destination` (its health changed), `commitment` (a peer is
-    to be told of its objects).
+    to be told of its objects), `alarm` (one began or is over, or what became of its notices).
     """
 
     topic: str

@@ -4,12 +4,13 @@ Times are whole milliseconds since 1970 UTC. JSON is text. Nothing here is parti
 """
 
 import functools
+from collections.abc import Collection
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bridge.domain.states import UNDER_WAY, State
+from bridge.domain.states import SETTLED, UNDER_WAY, State
 from bridge.store.prepared import Prepared
 
 metadata = sa.MetaData(
@@ -19,7 +20,9 @@ metadata = sa.MetaData(
     }
 )
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-_OPEN = sa.text(f"state IN ({', '.join(repr(str(s)) for s in sorted({State.RECEIVED, *UNDER_WAY}))})")
+OPEN = frozenset({State.RECEIVED, *UNDER_WAY})
+_OPEN = sa.text(f"state IN ({', '.join(repr(str(s)) for s in sorted(OPEN))})")
+_SETTLED = sa.text(f"state IN ({', '.join(repr(str(s)) for s in sorted(SETTLED))})")
 
 message = sa.Table(
     "message",
@@ -53,6 +56,7 @@ message = sa.Table(
     sqlite_autoincrement=True,  # an id is never used twice
 )
 sa.Index("ix_message_open", message.c.state, message.c.id, sqlite_where=_OPEN, postgresql_where=_OPEN)
+sa.Index("ix_message_settled", message.c.state, message.c.id, sqlite_where=_SETTLED, postgresql_where=_SETTLED)
 _ROUTED = (message.c.destination, message.c.state, message.c.id)
 sa.Index("ix_message_destination", *_ROUTED, sqlite_where=_OPEN, postgresql_where=_OPEN)
 sa.Index("ix_message_line", message.c.order_key, message.c.id, sqlite_where=_OPEN, postgresql_where=_OPEN)
@@ -246,6 +250,8 @@ task = sa.Table(
 )
 _WATCHED = sa.text("watch_at IS NOT NULL")
 sa.Index("ix_task_watch_at", task.c.watch_at, task.c.id, sqlite_where=_WATCHED, postgresql_where=_WATCHED)
+_DOUBT = sa.text(f"state = '{State.IN_DOUBT}'")
+sa.Index("ix_task_in_doubt", task.c.message_id, sqlite_where=_DOUBT, postgresql_where=_DOUBT)
 
 destination = sa.Table(
     "destination",
@@ -331,14 +337,21 @@ notice = sa.Table(
 )
 sa.Index("ix_notice_waiting", notice.c.next_at, notice.c.id, sqlite_where=_WAITING, postgresql_where=_WAITING)
 
+_WORD = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")  # compared by code points, as SQLite does
 term = sa.Table(
     "term",
     metadata,
-    sa.Column("value", sa.Text, primary_key=True),  # as people write it, without case and accents
-    sa.Column("message_id", _ID, sa.ForeignKey("message.id"), primary_key=True),
-    sa.Column("kind", sa.Text, primary_key=True),  # patient | name | order | control | instance | task | sender | peer
+    sa.Column("message_id", _ID, sa.ForeignKey("message.id"), primary_key=True, autoincrement=False),
+    sa.Column("value", _WORD, primary_key=True),  # as people type it, without case and, in a name, accents
+    sa.Column("kind", sa.Text, primary_key=True),  # a letter: bridge.store.terms.Kind
+    sa.Index("ix_term_value", "value", "message_id"),
     sqlite_with_rowid=False,
 )
+
+
+def among(states: Collection[State]) -> sa.ColumnElement[bool]:
+    """That a message is open (`OPEN`) or settled, in the very words of the partial index: none serves otherwise."""
+    return message.c.state.in_([sa.literal_column(f"'{state}'", sa.Text) for state in sorted(states)])
 
 
 def millis(moment: datetime) -> int:

@@ -38,6 +38,10 @@ LONGEST = 0.004
 
 PATIENCE = 1.0
 """Seconds that a start waits for the lock of a service that was killed."""
+READER_CACHE = 256
+"""KiB of pages that a reader's connection keeps. It loses them with the next commit in any case, and the allocator
+keeps the room for each thread that ever read: 2 MB with SQLite's own 2,000, 12 MB in all (measured, six threads).
+"""
 
 
 @dataclass(slots=True)
@@ -365,9 +369,15 @@ def writer_engine(path: Path) -> sa.Engine:
 
 def reader_engine(path: Path) -> sa.Engine:
     """Connections that can only read; also from another process, beside a running service."""
-    return sa.create_engine(
+    engine = sa.create_engine(
         f"sqlite:///file:{path}?mode=ro&uri=true",
         poolclass=sa.pool.QueuePool,
         pool_size=2,
         connect_args={"check_same_thread": False, "timeout": 5.0},
     )
+
+    @sa.event.listens_for(engine, "connect")
+    def _connect(raw: sqlite3.Connection, _: Any) -> None:
+        raw.execute(f"PRAGMA cache_size=-{READER_CACHE}")
+
+    return engine

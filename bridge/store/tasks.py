@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from bridge.domain.states import State
 from bridge.domain.task import FieldTrace
+from bridge.store import terms
 from bridge.store.port import Transaction
 from bridge.store.prepared import Prepared
 from bridge.store.schema import message, millis, task
@@ -26,7 +27,7 @@ _AGAIN = Prepared(
     .returning(task.c.id)
 )
 _INTEND = Prepared(task.insert().returning(task.c.id))
-_SETTLE = Prepared(task.update().where(task.c.id == sa.bindparam("own_id")))
+_SETTLE = Prepared(task.update().where(task.c.id == sa.bindparam("own_id")).returning(task.c.message_id))
 _OF_MESSAGE = Prepared(
     sa.select(task).where(task.c.message_id == sa.bindparam("own_message")).order_by(task.c.position, task.c.id)
 )
@@ -118,7 +119,9 @@ def settle(
         "api_status": api_status,
         "api_text": api_text,
     }
-    _SETTLE.run(tx.conn, {**values, "sent": True} if sent else values)
+    settled = _SETTLE.run(tx.conn, {**values, "sent": True} if sent else values).first()
+    if task_ids and settled is not None:
+        terms.note(tx, settled.message_id, terms.of_tasks(task_ids))
 
 
 def belong(tx: Transaction, task_row: int, order_id: int) -> None:
@@ -182,8 +185,11 @@ def given_up(tx: Transaction, task_row: int, *, at: datetime, reason: str) -> bo
 
 
 def _out_of_doubt(tx: Transaction, task_row: int, values: dict[str, Any]) -> bool:
-    doubtful = task.update().where(task.c.id == task_row, task.c.state == State.IN_DOUBT)
-    return tx.conn.execute(doubtful, values).rowcount == 1
+    doubtful = task.update().where(task.c.id == task_row, task.c.state == State.IN_DOUBT).returning(task.c.message_id)
+    message_id = tx.conn.execute(doubtful, values).scalar()
+    if message_id is not None and "task_ids" in values:
+        terms.note(tx, message_id, terms.of_tasks([int(values["task_ids"])]))
+    return message_id is not None
 
 
 def repeat(tx: Transaction, row: Any) -> int:

@@ -39,6 +39,7 @@ def house(tmp_path: Path) -> OpenHouse:
                 "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
                 "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
                 "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
+                "BRIDGE_CONSOLE__SIGN_IN": "false",
                 "BRIDGE_CARDIO__BASE_URL": base_url,
                 "BRIDGE_CARDIO__ORGANIZATION_PATH": "test-hospital",
                 "BRIDGE_CARDIO__TOKEN": "test-token",

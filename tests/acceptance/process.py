@@ -103,12 +103,6 @@ class Sender(threading.Thread):
             return b""
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 def await_work(senders: list[Sender]) -> None:
     """Until somebody is answered: however slow the machine is, a service that answers nobody is as good as down."""
     before = sum(len(sender.acknowledged) for sender in senders)

@@ -14,6 +14,7 @@ from bridge.app import Running
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.domain.outcome import Outcome
 from bridge.domain.states import SETTLED
+from bridge.formats.hl7.charset import readable
 from bridge.sandbox import dicom_sender, mllp_sender
 from bridge.sandbox.cardio_api import Sandbox
 from bridge.settings import host_port
@@ -33,7 +34,7 @@ class House:
         """Send one message over MLLP; its answer."""
         body = text.encode() if isinstance(text, str) else text
         host, port = host_port(self.up.addresses["hl7"])
-        return mllp_sender.readable(await mllp_sender.send(host, port, body))
+        return readable(await mllp_sender.send(host, port, body))
 
     async def store(self, path: Path, calling: str = "TESTCART") -> int:
         """Store one object; the status."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from bridge.app import Running
+from bridge.formats.hl7.charset import readable
 from bridge.formats.hl7.mllp import encode
 from bridge.sandbox import mllp_sender
 from bridge.sandbox.cardio_api import Sandbox
@@ -81,7 +82,7 @@ class Talk:
         number = control_id or f"C{next(_COUNT)}"
         head = f"MSH|^~\\&|{sender}|CARDIO|BRIDGE|{msh_7}||{kind}|{number}|{msh_11}|{version}{rest}"
         answer = await self.raw("\r".join([head, *segments, ""]).encode(), listener)
-        return Said(mllp_sender.readable(answer), number)
+        return Said(readable(answer), number)
 
     async def until(self, there: Callable[[sa.Connection], bool]) -> None:
         """Wait until the store shows it, ten seconds at the most."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bridge.console.asking import Wanted
-from bridge.console.control import path_of
+from bridge.console.owner import path_of
 from bridge.sandbox.cardio_api import Sandbox
 from bridge.serving import open_socket, reachable, serving
 from bridge.settings import load
@@ -113,7 +113,7 @@ async def test_a_store_that_is_not_there_or_whose_socket_is_gone_is_not_made_or_
 async def posted(it: House, path: str, body: bytes) -> tuple[int, Any]:
     """A request to the control socket as any program could make it."""
     reader, writer = await asyncio.open_unix_connection(str(path_of(load(None, it.environment))))
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: somebody\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: somebody\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
     answer = await asyncio.wait_for(reader.read(), 20)
     writer.close()
@@ -128,9 +128,9 @@ async def test_the_socket_is_its_owners_and_the_kernel_says_who_asks(house: Open
         assert stat.S_ISSOCK(path.stat().st_mode)
         await it.hl7(order())
         await it.settled(1)
-        status, said = await posted(it, "/messages/1/discard", b'{"reason": "x", "by": "somebody"}')
-        assert (status, said) == (400, {"refused": "not understood: by"})
-        status, said = await posted(it, "/messages/1/discard", b'{"reason": "x"}')
+        status, said = await posted(it, "/api/messages/1/discard", b'{"reason": "x", "by": "somebody"}')
+        assert (status, said) == (422, {"refused": "not understood: body.by"})
+        status, said = await posted(it, "/api/messages/1/discard", b'{"reason": "x"}')
         assert (status, "its task is made" in said["refused"]) == (409, True)
         assert [a.actor for a in await trail(it)] == [ME]
     assert not path.exists()
@@ -139,16 +139,16 @@ async def test_the_socket_is_its_owners_and_the_kernel_says_who_asks(house: Open
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
-        ("/messages/1/erase", b"{}", 409),
-        ("/messages/1;2/replay", b"{}", 409),
-        ("/messages/outbound:1/replay", b"{}", 409),
-        ("/messages/elsewhere:1/release", b"{}", 409),
-        ("/messages/1/replay", b'{"order": "PL-1"}', 409),
-        ("/messages/1/resolve", b'{"resend": true, "give_up": true}', 409),
-        ("/messages/1/resolve", b'{"resend": "yes"}', 400),
-        ("/messages/1/replay", b"not JSON", 400),
-        ("/messages/1/replay", b" " * 70_000, 413),
-        ("/messages/99999999999999999999/replay", b"{}", 409),
+        ("/api/messages/1/erase", b"{}", 422),
+        ("/api/messages/1;2/replay", b"{}", 422),
+        ("/api/messages/outbound:1/replay", b"{}", 409),
+        ("/api/messages/elsewhere:1/release", b"{}", 422),
+        ("/api/messages/1/replay", b'{"order": "PL-1"}', 409),
+        ("/api/messages/1/resolve", b'{"resend": true, "give_up": true}', 409),
+        ("/api/messages/1/resolve", b'{"resend": "yes"}', 422),
+        ("/api/messages/1/replay", b"not JSON", 422),
+        ("/api/messages/1/replay", b" " * 70_000, 413),
+        ("/api/messages/99999999999999999999/replay", b"{}", 422),
     ],
 )
 async def test_what_makes_no_sense_is_refused_in_good_order(

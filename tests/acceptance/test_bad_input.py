@@ -190,8 +190,9 @@ def test_commands_name_file_and_way_out_and_exit_1(tmp_path: Path) -> None:
 
 async def test_health_and_readiness(house: OpenHouse) -> None:
     async def get(it: House, path: str) -> bytes:
-        reader, writer = await asyncio.open_connection(*host_port(it.up.addresses["console"]))
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        address = it.up.addresses["console"]
+        reader, writer = await asyncio.open_connection(*host_port(address))
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
         answer = await reader.read()
         writer.close()
         return answer
@@ -201,7 +202,7 @@ async def test_health_and_readiness(house: OpenHouse) -> None:
         assert b" 200 " in await get(it, "/healthz")
         assert b" 200 " in await get(it, "/readyz")
         page = await get(it, "/")
-        assert b"CREATED" in page
+        assert b"created" in page
         assert b"Muster" not in page
     async with house(BRIDGE_STORE__MIN_FREE="900 TiB") as it:
         assert b" 503 " in await get(it, "/readyz")

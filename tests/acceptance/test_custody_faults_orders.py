@@ -21,11 +21,11 @@ from bridge.domain.recording import Recording
 from bridge.sandbox.peer import PeerError
 from bridge.serving import open_socket, serving
 from bridge.store.listing import Row
-from tests.acceptance.process import free_port
 from tests.acceptance.receiver import acknowledge, field_of, receiving
 from tests.acceptance.scene import House, OpenHouse, order
 from tests.acceptance.test_ecg_to_task import recording
 from tests.acceptance.virtual_clock import VirtualClock
+from tests.ports import free_port
 
 PENDING = "accepted, task pending"
 HOLTER = "OBR|2|{number}^HIS||93224^Holter^CPT||||||||||||||{accession}\r"

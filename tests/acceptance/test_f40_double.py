@@ -15,7 +15,8 @@ import pytest
 from bridge.settings import load
 from bridge.store import listing
 from bridge.store.sqlite import reader_engine
-from tests.acceptance.process import Sender, Service, api, await_work, free_port, settings
+from tests.acceptance.process import Sender, Service, api, await_work, settings
+from tests.ports import free_port
 
 __all__ = ["api"]
 

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from bridge.formats.hl7.charset import readable
 from bridge.logs import Sink
 from bridge.sandbox import mllp_sender
-from tests.acceptance.process import api, free_port, settings
+from tests.acceptance.process import api, settings
 from tests.acceptance.scene import order
 from tests.acceptance.test_f24_small_disk import fill, small
+from tests.ports import free_port
 
 __all__ = ["api", "small"]
 PAGE = 4096
@@ -127,7 +129,7 @@ def test_f45_a_child_of_a_fork_has_a_sink_of_its_own(pipe: tuple[int, int]) -> N
 
 
 async def told(port: int, body: str) -> str:
-    return mllp_sender.readable(await mllp_sender.send("127.0.0.1", port, body.encode(), timeout=30))
+    return readable(await mllp_sender.send("127.0.0.1", port, body.encode(), timeout=30))
 
 
 @pytest.mark.parametrize("sink", ["nobody-reads", "reader-gone", "full"])

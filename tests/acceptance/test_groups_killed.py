@@ -19,8 +19,9 @@ from bridge.settings import load
 from bridge.store import listing
 from bridge.store.sqlite import reader_engine
 from tests.acceptance import test_kill
-from tests.acceptance.process import Service, free_port, settings
+from tests.acceptance.process import Service, settings
 from tests.acceptance.test_groups import THREE, an_object
+from tests.ports import free_port
 
 KILLS = int(os.environ.get("BRIDGE_GROUP_KILLS", "6"))
 api = test_kill.api

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from bridge.domain.states import SETTLED
 from bridge.settings import load
 from bridge.store import listing
 from bridge.store.sqlite import reader_engine
-from tests.acceptance.process import Sender, Service, api, await_work, free_port, settings
+from tests.acceptance.process import Sender, Service, api, await_work, settings
+from tests.ports import free_port
 
 __all__ = ["api"]
 KILLS = int(os.environ.get("BRIDGE_KILLS", "10"))
@@ -43,7 +45,15 @@ def test_f10_killed_at_random_instants_nothing_is_lost_and_nothing_is_twice(
     stop.set()
     for sender in senders:
         sender.join(30)
-    time.sleep(1)
+    engine = reader_engine(load(None, environment).store.sqlite_path)
+    patience = time.monotonic() + 120
+    while True:
+        with engine.connect() as conn:
+            rows = {r.order: r for r in listing.rows(conn, limit=1_000_000)}
+        if all(r.state in SETTLED for r in rows.values()) or time.monotonic() > patience:
+            break
+        time.sleep(0.05)
+    engine.dispose()
     service.end(signal.SIGTERM)
 
     acknowledged = [name for sender in senders for name in sender.acknowledged]
@@ -52,10 +62,6 @@ def test_f10_killed_at_random_instants_nothing_is_lost_and_nothing_is_twice(
     for entry in created:
         number = entry["request"]["investigation_id"].removeprefix("ACC")
         by_order[number] = by_order.get(number, 0) + 1
-    engine = reader_engine(load(None, environment).store.sqlite_path)
-    with engine.connect() as conn:
-        rows = {r.order: r for r in listing.rows(conn, limit=1_000_000)}
-    engine.dispose()
 
     assert not [s.refused for s in senders if s.refused]
     lost = [n for n in acknowledged if n not in rows or (rows[n].state != "IN_DOUBT" and not rows[n].task_ids)]

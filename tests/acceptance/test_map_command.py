@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli import root
+from bridge.formats.hl7.charset import readable
 from bridge.formats.hl7.mllp import encode
-from bridge.sandbox.mllp_sender import readable
 from bridge.settings import host_port
 from tests.acceptance.receiver import receiving
 from tests.acceptance.scene import House, OpenHouse
@@ -97,6 +97,18 @@ def test_map_of_a_batch_with_bytes_of_no_text_shows_its_answer(tmp_path: Path) -
     one = message("ORM^O01", "B1", pid("4711"), *order("NW", "A1"))
     shown = mapped(tmp_path, [b"FHS|^~\\&|H\xc3|X\rBHS|^~\\&|H|X\r" + one + b"BTS|1\rFTS|1\r"], {})
     assert "MSA|AA|B1|task=4711" in shown[0]["answer"]
+
+
+def test_map_takes_the_rules_of_the_first_listener_s_own(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[fields.device_id]\nconstant = "OWN"\n')
+    shown = mapped(tmp_path, [STORY[0]], {"BRIDGE_HL7__MAPPING": f"{tmp_path}/own.toml"})
+    assert shown[0]["tasks"][0]["task"]["device_id"] == "OWN"
+
+
+def test_map_of_a_frame_as_it_was_captured_says_what_it_says_of_the_message(tmp_path: Path) -> None:
+    bare, framed = (mapped(tmp_path, [body], {})[0] for body in (STORY[0], encode(STORY[0])))
+    assert {**framed, "answer": ""} == {**bare, "answer": ""}
+    assert always_the_same(framed["answer"]) == always_the_same(bare["answer"])
 
 
 def test_map_prints_the_task_its_traces_and_the_answer(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge.dispatch import alarms
 from bridge.errors import StoreError
 from bridge.sandbox.cardio_api import Sandbox
 from bridge.settings import host_port
@@ -18,8 +17,9 @@ from tests.acceptance.virtual_clock import VirtualClock
 
 async def fetched(it: House, path: str = "/metrics") -> tuple[str, str]:
     """Head and body of a page of the console's."""
-    reader, writer = await asyncio.open_connection(*host_port(it.up.addresses["console"]))
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n".encode())
+    address = it.up.addresses["console"]
+    reader, writer = await asyncio.open_connection(*host_port(address))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
     head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
     writer.close()
     await writer.wait_closed()
@@ -82,7 +82,7 @@ async def test_metrics_hold_no_patient_and_no_order(house: OpenHouse) -> None:
         _, body = await fetched(it)
         assert "canary" not in body.lower()
         labels = {k for f in text_string_to_metric_families(body) for s in f.samples for k in s.labels}
-        assert labels <= {"state", "destination"}
+        assert labels <= {"state", "destination", "rule"}
 
 
 async def test_metrics_of_a_store_that_cannot_be_read_are_503(
@@ -98,14 +98,18 @@ async def test_metrics_of_a_store_that_cannot_be_read_are_503(
         assert "invented" not in body
 
 
-async def until_logged(entries: list[Any], event: str, count: int, clock: VirtualClock) -> list[Any]:
+def began(entries: list[Any], rule: str) -> list[Any]:
+    return [entry for entry in entries if entry["event"] == "alarm.began" and entry["reason"] == rule]
+
+
+async def until_logged(entries: list[Any], rule: str, count: int, clock: VirtualClock) -> list[Any]:
     for _ in range(200):
-        found = [entry for entry in entries if entry["event"] == event]
+        found = began(entries, rule)
         if len(found) >= count:
             return found
         clock.jump(15)
         await clock.sleep(0.02)
-    pytest.fail(f"{event}: {[entry['event'] for entry in entries]}")
+    pytest.fail(f"{rule}: {[entry['event'] for entry in entries]}")
 
 
 async def test_a_doubt_of_fifteen_minutes_is_an_alarm_and_said_once(house: OpenHouse, logged: list[Any]) -> None:
@@ -115,15 +119,14 @@ async def test_a_doubt_of_fifteen_minutes_is_an_alarm_and_said_once(house: OpenH
         it.sandbox.faults.add("lost_answer", on="tasks", times=1)
         await it.hl7(order())
         (row,) = await it.settled(1)
-        began = clock.now()
-        (entry,) = await until_logged(logged, "doubt.old", 1, clock)
-        assert (clock.now() - began).total_seconds() >= 14 * 60
+        start = clock.now()
+        (entry,) = await until_logged(logged, "in_doubt", 1, clock)
+        assert (clock.now() - start).total_seconds() >= 14 * 60
         assert entry["message"] == int(row.id)
-        assert entry["seconds"] >= 900
         for _ in range(40):
             clock.jump(15)
             await clock.sleep(0.01)
-        assert len([e for e in logged if e["event"] == "doubt.old"]) == 1
+        assert len(began(logged, "in_doubt")) == 1
 
 
 async def test_a_doubt_about_an_urgent_order_is_an_alarm_after_five_minutes(house: OpenHouse) -> None:
@@ -143,21 +146,20 @@ async def test_f13_work_that_waits_for_long_is_an_alarm_until_it_is_done(house: 
     async with house(clock=clock, BRIDGE_HL7__REPLY_BUDGET="0.1", BRIDGE_CARDIO__PROCESSED_WITHIN="0") as it:
         it.sandbox.faults.add("401", on="tasks")
         await it.hl7(order())
-        await until_logged(logged, "queue.old", 1, clock)
+        await until_logged(logged, "queue_old", 1, clock)
         it.sandbox.faults.clear()
         for _ in range(20):
             clock.jump(60)
             await clock.sleep(0.02)
         await it.until(lambda rows: rows[0].state == "CREATED")
-        assert len([e for e in logged if e["event"] == "queue.old"]) == 1
+        assert len(began(logged, "queue_old")) == 1
 
 
-async def test_a_long_line_is_an_alarm(house: OpenHouse, logged: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alarms, "LONG", 3)
+async def test_a_long_line_is_an_alarm(house: OpenHouse, logged: list[Any]) -> None:
     clock = VirtualClock()
-    async with house(clock=clock, BRIDGE_HL7__REPLY_BUDGET="0.1") as it:
+    async with house(clock=clock, BRIDGE_HL7__REPLY_BUDGET="0.1", BRIDGE_ALARMS__QUEUE_LENGTH="3") as it:
         it.sandbox.faults.add("401", on="tasks")
         for number in range(3):
             await it.hl7(order(f"C{number}", f"PL-{number}", patient=f"P{number}"))
-        (entry, *_) = await until_logged(logged, "queue.long", 1, clock)
+        (entry, *_) = await until_logged(logged, "queue_long", 1, clock)
         assert (entry["part"], entry["number"]) == ("cardio", 3)

@@ -131,6 +131,7 @@ async def service(folder: Path, base_url: str, upload_format: str) -> AsyncItera
         BRIDGE_CARDIO__ORGANIZATION_PATH="test-hospital",
         BRIDGE_CARDIO__TOKEN="test-token",
         BRIDGE_CARDIO__UPLOAD_FORMAT=upload_format,
+        BRIDGE_CONSOLE__SIGN_IN="false",
     )
     command = [sys.executable, "-c", "from bridge.cli import main; main()", "run", "--log-level", "debug"]
     log = folder / "service.log"

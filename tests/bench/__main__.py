@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import dicom, dicom_reader, hl7, holter, transcode
+from tests.bench import console, dicom, dicom_reader, hl7, holter, pictures, transcode
 from tests.bench.report import row
 
 
@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=2000, help="HL7 messages a case")
     parser.add_argument("--backlog", type=int, default=1000, help="orders of the backlog; 0 leaves it out")
     parser.add_argument("--objects", type=int, default=200, help="DICOM objects a case; 0 leaves DICOM out")
-    parser.add_argument("--only", choices=["hl7", "reader", "dicom", "holter", "transcode"], help="one of them")
+    parser.add_argument(
+        "--only", choices=["hl7", "console", "reader", "dicom", "holter", "transcode", "pictures"], help="one of them"
+    )
     parser.add_argument("--hours", type=float, default=24.0, help="length of the long Holter; 0 leaves it out")
     given = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}")
@@ -45,6 +47,8 @@ def main() -> None:
             ("dicom", lambda f: dicom.bench(f, given.objects)),
             ("holter", lambda f: holter.bench(f, given.hours)),
             ("transcode", transcode.bench),
+            ("console", console.bench),
+            ("pictures", pictures.bench),
         ):
             if given.only not in {None, name} or (name in {"dicom", "holter"} and not given.objects):
                 continue

@@ -10,7 +10,6 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.cli.dry_run import DryRun
 from bridge.clock import SystemClock
 from bridge.dispatch.understand import Understood, understand_message
 from bridge.domain.verdict import AckCode, Condition, OrderReply, Problem, Verdict
@@ -20,6 +19,7 @@ from bridge.formats.hl7.limits import limits_of
 from bridge.formats.hl7.reader import Header, Message, read, read_header
 from bridge.mapping.rules import load_rules
 from bridge.receive.intake import unsupported
+from bridge.rehearsal.dry_run import DryRun
 from bridge.settings import ListenerSettings, Settings
 from tests.campaign.fuzz_findings import Findings, raised
 from tests.campaign.fuzz_hl7_messages import Hl7Messages
@@ -46,7 +46,7 @@ class Site:
     def __init__(self, document: dict[str, Any]) -> None:
         self.settings = Settings.model_validate(document)
         self._rules = load_rules(None, name="defaults")
-        self._dry = DryRun(self._rules, self.settings, SystemClock())
+        self._dry = DryRun({"hl7": self._rules}, self.settings, SystemClock())
         self._left = 300
 
     def answered(self, raw: bytes) -> tuple[bytes, bytes]:
@@ -79,7 +79,7 @@ class Site:
         """The message, or the batch, as a dry run takes it in."""
         self._left -= 1
         if not self._left:
-            self._dry, self._left = DryRun(self._rules, self.settings, SystemClock()), 300
+            self._dry, self._left = DryRun({"hl7": self._rules}, self.settings, SystemClock()), 300
         self._dry.file(raw)
 
 

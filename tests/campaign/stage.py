@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import time
 import urllib.request
@@ -23,16 +22,10 @@ from bridge.store.schema import message, task
 from bridge.store.sqlite import reader_engine
 from tests.campaign.judge import Post, Row, Task
 from tests.campaign.nursery import Nursery
+from tests.ports import free_port
 
 Address = tuple[str, int]
 STARTS = 5
-
-
-def free_port() -> int:
-    """A port that is free right now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class NotUp(Exception):

@@ -1,6 +1,7 @@
 """What every engine of the store promises."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from bridge.domain.patient import Identifier, PatientUpdate
 from bridge.domain.states import State
 from bridge.domain.task import Mapped, NumberKind, OrderNumber
 from bridge.errors import StoreConflict, StoreError, StoreRefused
-from bridge.store import book, inbox, line, listing, patients, tasks
+from bridge.store import book, inbox, line, listing, migrate, patients, sqlite, tasks
 from bridge.store.port import Notice
 from bridge.store.schema import event, message, metadata
 from bridge.store.sqlite import SqliteStore, reader_engine, writer_engine
@@ -302,11 +303,35 @@ async def test_f27_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None
         SqliteStore(tmp_path / "bridge.db").open(asyncio.get_running_loop())
 
 
-async def test_the_migrations_make_exactly_the_schema(store: SqliteStore) -> None:
+@pytest.fixture
+async def migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteStore]:
+    """A new store that has walked the migrations itself, as a service's does."""
+    monkeypatch.setattr(sqlite, "upgrade", migrate.upgrade)
+    opened = SqliteStore(tmp_path / "migrated.db")
+    opened.open(asyncio.get_running_loop())
+    yield opened
+    opened.close()
+
+
+async def test_the_migrations_make_exactly_the_schema(migrated: SqliteStore) -> None:
     def differences(conn: sa.Connection) -> list[Any]:
         return list(compare_metadata(MigrationContext.configure(conn), metadata))
 
-    assert await store.read(differences) == []
+    assert await migrated.read(differences) == []
+
+
+async def test_the_copy_that_tests_start_from_is_what_the_migrations_make(
+    store: SqliteStore, migrated: SqliteStore
+) -> None:
+    def made(conn: sa.Connection) -> list[tuple[str, str, str]]:
+        found = conn.exec_driver_sql("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").all()
+        settings = [
+            conn.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "page_size", "auto_vacuum", "encoding", "user_version")
+        ]
+        return [tuple(row) for row in (*found, settings, *conn.exec_driver_sql("SELECT * FROM alembic_version").all())]
+
+    assert await store.read(made) == await migrated.read(made)
 
 
 async def test_a_reader_works_beside_the_service_and_after_it(store: SqliteStore) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.interface`: writes the made parts of `deploy/hl7-interface.md` and `dicom-conformance.md` anew.
+"""`python -m tests.interface`: writes the made parts of the pages in `deploy/` anew.
 
 The pages are for the engineers of the other side. Their tables and examples come from the code and from a run of the
 bridge; a test fails where a page and the code are not of one mind.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog.testing
 
-from tests.interface import conformance, situations, tables
+from tests.interface import alarm_page, conformance, situations, tables
 from tests.interface.page import PAGE, filled
 
 
@@ -29,7 +29,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, structlog.testing.capture_logs():
         parts = asyncio.run(made(Path(folder)))
     _write(PAGE, parts)
-    _write(conformance.PAGE, {name: table() for name, table in conformance.PARTS.items()})
+    for page in (conformance, alarm_page):
+        _write(page.PAGE, {name: table() for name, table in page.PARTS.items()})
 
 
 def _write(page: Path, parts: dict[str, str]) -> None:

@@ -120,12 +120,6 @@ async def create(*scripts, tls=None, **more):
         return await api.create_tasks(BODY), seen
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 async def every_call(api):
     return [
         await api.create_tasks(BODY),

@@ -11,6 +11,7 @@ from bridge.dispatch.cardio.exchange import Exchange
 from bridge.dispatch.cardio.response import TaskStatus
 from bridge.domain.outcome import Answered2xx, BrokenAnswer, NotSent, Refused, Unknown
 from bridge.errors import SettingsError
+from tests.ports import free_port
 from tests.protocol.scripted_api import (
     BODY,
     CREATED,
@@ -20,7 +21,6 @@ from tests.protocol.scripted_api import (
     cuts,
     endless,
     every_call,
-    free_port,
     peer,
     request_of,
     reset_at_once,
@@ -99,11 +99,9 @@ async def test_f12_the_deadline_holds_over_everything_and_not_per_read():
             writer.write(b"HTTP/1.1 102 Processing\r\n\r\n")
             await writer.drain()
 
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    outcome, _ = await create(interim, timeout=0.2)
+    async with asyncio.timeout(60):  # reads that are each in time go on for ever
+        outcome, _ = await create(interim, timeout=0.2)
     assert outcome == Unknown("TimeoutError")
-    assert loop.time() - began < 2
 
 
 async def test_3_3_a_reset_on_accept_is_called_not_sent_only_where_nothing_was():

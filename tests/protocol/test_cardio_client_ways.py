@@ -10,13 +10,13 @@ import pytest
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.domain.outcome import Answered2xx, NotSent, Refused
 from bridge.errors import SettingsError
+from tests.ports import free_port
 from tests.protocol.scripted_api import (
     BODY,
     answer,
     client,
     cuts,
     every_call,
-    free_port,
     peer,
     request_of,
     resets,

@@ -18,7 +18,7 @@ from bridge.sandbox.ecg_object import write
 from bridge.sandbox.peer import PeerError
 from tests.acceptance.test_ecg_to_task import recording
 from tests.authority import Authority
-from tests.bench.processes import free_port
+from tests.ports import free_port
 from tests.protocol.dicom_door import Door, door
 from tests.protocol.dicom_peer import until
 

@@ -21,6 +21,7 @@ from bridge.sandbox.ecg_object import Kind, Scale, Subject, build, write
 from bridge.sandbox.ecg_signal import ecg
 from bridge.sandbox.peer import Address, AddressError, PeerError, client_tls
 from tests import authority
+from tests.ports import free_port
 
 SAMPLES = Path(__file__).parents[2] / "sample_messages"
 MESSAGE = b"MSH|^~\\&|KIS|TEST|||20260914||ADT^A04|ID-7|P|2.5.1\rPID|1||T1^^^TEST^MR||Testfrau^Erika\r"
@@ -317,12 +318,6 @@ def test_dicom_over_tls(certificate):
         with pytest.raises(PeerError, match="cannot be reached with TLS"):
             dicom_sender.echo("127.0.0.1", port, tls=client_tls())
     assert len(kept) == 1
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @pytest.mark.peer

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from bridge.cli.check_command import _dicom
+from bridge.rehearsal.checks import of_dicom
 from bridge.settings import DicomSettings
 
 
 def told(**settings: object) -> list[tuple[str, str]]:
-    return [(line.level, line.text) for line in _dicom(DicomSettings(**settings))]  # type: ignore[arg-type]
+    return [(line.level, line.text) for line in of_dicom(DicomSettings(**settings))]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ class Visitor:
     role: Role
     session: int = 0
     is_script: bool = False  # came by a token, or by the control socket: no page is shown to it
+    person: int = 0  # the row that he is; 0 where there is none
 
     def may(self, role: Role) -> bool:
         """Whether that role's doors are open to him."""
@@ -40,8 +41,10 @@ class Visitor:
 
 
 def visitor(request: Request) -> Visitor:
-    """The visitor that the door let in with this request."""
-    found: Visitor = request.state.visitor
+    """The visitor that the door let in with this request. Raises Forbidden where it let nobody in."""
+    found: Visitor | None = getattr(request.state, "visitor", None)
+    if found is None:
+        raise Forbidden("nobody is signed in")
     return found
 
 

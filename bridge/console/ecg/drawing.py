@@ -21,7 +21,7 @@ def draw(sheet: Sheet, *, title: str, foot: Sequence[str]) -> str:
             element(
                 "g", "".join(_curves(sheet.strips)), class_="curves", transform=f"scale({1 / STEPS:g})", **_pen(STEPS)
             ),
-            text("   ".join(foot), SQUARE, foot_at, class_="facts"),
+            text(" · ".join(foot), SQUARE, foot_at, class_="facts"),
             text(
                 NOT_FOR_DIAGNOSIS,
                 sheet.width - SQUARE,
@@ -95,6 +95,8 @@ def _instead(curve: Curve) -> tuple[str, ...]:
         return ("Not in this recording",)
     if curve.lacking is not None:
         return ("No curve: cannot be scaled", curve.lacking.attribute)
+    if curve.cell.seconds <= 0:
+        return ("The range ends before",)
     return ()
 
 

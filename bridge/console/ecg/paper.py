@@ -19,6 +19,7 @@ GAIN = 10.0  # mm/mV
 PIXEL = 25.4 / 96  # mm; CSS Values and Units 4 §6.2
 SQUARE = 5.0  # mm from a thick line to the next
 LINE = 10.0  # seconds that stand side by side
+_COLUMN, _NEARLY_ALL = LINE / 4, 9.5  # s: of a column of four; as much as fills all four
 
 LEFT = 20.0  # mm before the curves
 PULSE = (5.0, 10.0, 15.0, 18.0)  # mm: where the calibration pulse begins, rises, falls, ends; 200 ms, 1 mV
@@ -26,7 +27,7 @@ WIDTH = LEFT + LINE * SPEED + SQUARE
 FOOT = 10.0  # mm below the rows, for what is written there
 REACH = 50.0  # mm that a curve may go up or down
 _LEAST = (15.0, 10.0)  # mm above and below a zero line, where the curve needs no more
-_NAME = 5.0  # mm at the top of a row, for the leads' names
+_NAME, _CLEAR = 5.0, 1.0  # mm at the top of a row, for the leads' names, and at its foot
 
 RHYTHM = "II"
 TWELVE = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
@@ -35,8 +36,11 @@ TWELVE = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V
 class Layout(StrEnum):
     """Where the leads stand. Each line of the paper is ten seconds, and one layout."""
 
-    TWELVE = "twelve"  # three rows of four leads, 2.5 s each, time going on from column to column; below them lead II
-    STACKED = "stacked"  # each lead a row
+    TWELVE = "twelve"
+    """Three rows of four leads, 2.5 s each, time going on from column to column, and lead II all along below them. What
+    is no longer than a column, a median beat say, stands whole in each of them."""
+    STACKED = "stacked"
+    """Each lead a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +94,11 @@ class Sheet:
     width: float = WIDTH
 
 
-def layout_for(leads: Iterable[Lead]) -> Layout:
-    """Twelve leads stand as cardiologists know them; everything else is stacked."""
+def layout_for(leads: Iterable[Lead], seconds: float) -> Layout:
+    """Twelve leads stand as cardiologists know them, where each has something to show; everything else is stacked."""
     there = {lead.name.casefold() for lead in leads}
     complete = all(name.casefold() in there for row in TWELVE for name in row)
-    return Layout.TWELVE if complete else Layout.STACKED
+    return Layout.TWELVE if complete and not _COLUMN < seconds < _NEARLY_ALL else Layout.STACKED
 
 
 def rows(layout: Layout, leads: Sequence[Lead], start: float, seconds: float) -> list[Row]:
@@ -112,22 +116,17 @@ def rows(layout: Layout, leads: Sequence[Lead], start: float, seconds: float) ->
 
 
 def _twelve(leads: Sequence[Lead], start: float, seconds: float) -> list[Row]:
-    named = {lead.name.casefold(): lead for lead in reversed(leads)}  # of two the first
-    width = LINE / 4
-    made: list[Row] = [
-        tuple(
-            Cell(
-                name,
-                named.get(name.casefold()),
-                start + n * width,
-                min(max(seconds - n * width, 0.0), width),
-                LEFT + n * width * SPEED,
-            )
-            for n, name in enumerate(names)
-        )
-        for names in TWELVE
-    ]
-    return [*made, (Cell(RHYTHM, named.get(RHYTHM.casefold()), start, seconds),)]
+    named = {lead.name.casefold(): lead for lead in leads}
+    whole = seconds <= _COLUMN
+    made: list[Row] = []
+    for names in TWELVE:
+        cells: list[Cell] = []
+        for n, name in enumerate(names):
+            later = 0.0 if whole else n * _COLUMN
+            length = min(max(seconds - later, 0.0), _COLUMN)
+            cells.append(Cell(name, named.get(name.casefold()), start + later, length, LEFT + n * _COLUMN * SPEED))
+        made.append(tuple(cells))
+    return made if whole else [*made, (Cell(RHYTHM, named.get(RHYTHM.casefold()), start, seconds),)]
 
 
 def sheet(placed: Sequence[tuple[Row, Sequence[Trace]]]) -> Sheet:
@@ -142,7 +141,7 @@ def sheet(placed: Sequence[tuple[Row, Sequence[Trace]]]) -> Sheet:
         within = [np.where(np.abs(height) <= REACH, height, np.nan) for height in heights]
         low, high = _reach(within)
         above = max(_LEAST[0], math.ceil((high + _NAME) / SQUARE) * SQUARE)
-        below = max(_LEAST[1], math.ceil(-low / SQUARE) * SQUARE)
+        below = max(_LEAST[1], math.ceil((_CLEAR - low) / SQUARE) * SQUARE)
         zero = top + above
         strips.append(
             Strip(
@@ -167,8 +166,8 @@ def sheet(placed: Sequence[tuple[Row, Sequence[Trace]]]) -> Sheet:
 
 
 def _moved(placed: Sequence[tuple[Row, Sequence[Trace]]]) -> dict[str, float]:
-    """mV that the zero line of a lead stands for, where the lead would leave the paper otherwise: its median, to the
-    next half millivolt. An electrode has an offset of its own, and a recorder without a filter keeps it.
+    """What the zero line of a lead stands for in mV, where the lead would leave the paper otherwise: its median, to
+    the next half millivolt. An electrode has an offset of its own, and a recorder without a filter keeps it.
     """
     parts: dict[str, list[Floats]] = {}
     for row, traces in placed:

@@ -1,20 +1,21 @@
 """A kept recording as a picture on ECG paper. For a thread: it reads the payload's file."""
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.console.ecg.drawing import clock, draw
-from bridge.console.ecg.paper import GAIN, LINE, PIXEL, SPEED, Layout, Row, Sheet, layout_for, rows, sheet
+from bridge.console.ecg.paper import GAIN, LINE, PIXEL, SPEED, Cell, Curve, Layout, Row, Sheet, layout_for, rows, sheet
 from bridge.console.ecg.signal import Lead, NoPicture, Signal, Trace, open_recording
 from bridge.domain.recording import Originality
 from bridge.errors import BadInput
 from bridge.formats.ecg.samples import SamplesChanged
 
 MOST_SECONDS = 60.0  # of a picture
-MOST_ROWS = 36  # of a sheet: 1,2 m of paper at the least height, and at most 2 MB of SVG
+MOST_ROWS = 36  # of a sheet: 0.9 m of paper where the curves are low, 3 MB of SVG where they are dense
 _COLUMN = PIXEL / 2 / SPEED
 """Seconds of half a CSS pixel: a printer, and a screen with more of them, has something left to show."""
 
@@ -51,11 +52,13 @@ def picture(
     with readable():
         signal, said = open_recording(path, group)
         chosen = _chosen(signal, leads)
-        layout = layout or (Layout.STACKED if leads else layout_for(signal.leads))
-        begin, length, notes = _range(signal, start, seconds, len(rows(layout, chosen, 0, LINE)))
-        placed = [(row, _traces(signal, row)) for row in rows(layout, chosen, begin, length)]
+        begin, length = range_of(signal, start, seconds, LINE)
+        layout = layout or (Layout.STACKED if leads else layout_for(signal.leads, length))
+        length, notes = _bounded(length, len(rows(layout, chosen, begin, LINE)))
+        placed = _traced(signal, rows(layout, chosen, begin, length))
     made = sheet(placed)
-    shown = tuple(dict.fromkeys(cell.name for row, _ in placed for cell in row))
+    there = {cell.name for row, _ in placed for cell in row}
+    shown = tuple(lead.name for lead in chosen if lead.name in there)
     title = f"ECG on paper: {', '.join(shown)}; {clock(begin)} to {clock(begin + length)}; not for diagnosis"
     return Picture(
         svg=draw(made, title=title, foot=_facts(signal, begin, length)),
@@ -106,38 +109,46 @@ def range_of(signal: Signal, start: float | None, seconds: float | None, default
 
 
 def _chosen(signal: Signal, leads: Sequence[str] | None) -> tuple[Lead, ...]:
-    return tuple(lead_named(signal, name) for name in leads) if leads else signal.leads[:MOST_ROWS]
+    picked = tuple(dict.fromkeys(lead_named(signal, name) for name in leads or ()))
+    return (picked or signal.leads)[:MOST_ROWS]
 
 
-def _range(
-    signal: Signal, start: float | None, seconds: float | None, rows_of_line: int
-) -> tuple[float, float, list[str]]:
-    begin, length = range_of(signal, start, seconds, LINE)
+def _bounded(seconds: float, rows_of_line: int) -> tuple[float, list[str]]:
     most = min(MOST_SECONDS, max(MOST_ROWS // rows_of_line, 1) * LINE)
-    if length <= most:
-        return begin, length, []
-    return begin, most, [f"A picture shows {most:g} s at most: the rest is left out"]
+    return (seconds, []) if seconds <= most else (most, [f"A picture shows {most:g} s at most: the rest is left out"])
 
 
-def _traces(signal: Signal, row: Row) -> list[Trace]:
-    found: list[Trace] = []
-    for cell in row:
-        there = [cell.lead] if cell.lead is not None and cell.seconds > 0 else []
-        found += signal.window(there, cell.start, cell.seconds, column=_COLUMN) or [Trace()]
-    return found
+def _traced(signal: Signal, wanted: Sequence[Row]) -> list[tuple[Row, list[Trace]]]:
+    """The rows with a trace for each cell. A range is read once, whatever number of leads stand in it."""
+    ranges: dict[tuple[float, float], dict[int, Lead]] = {}
+    for cell in itertools.chain.from_iterable(wanted):
+        if cell.lead is not None and cell.seconds > 0:
+            ranges.setdefault((cell.start, cell.seconds), {})[cell.lead.number] = cell.lead
+    traces: dict[tuple[float, float, int], Trace] = {}
+    for (start, seconds), leads in ranges.items():
+        read = signal.window(list(leads.values()), start, seconds, column=_COLUMN)
+        traces.update({(start, seconds, number): trace for number, trace in zip(leads, read, strict=True)})
+
+    def of(cell: Cell) -> Trace:
+        return traces.get((cell.start, cell.seconds, cell.lead.number), Trace()) if cell.lead else Trace()
+
+    return [(row, [of(cell) for cell in row]) for row in wanted]
 
 
 def _facts(signal: Signal, start: float, seconds: float) -> list[str]:
     """What stands at the foot of an ECG: speed, gain, the recorder's own filters, rate, and which part it is."""
     facts = [f"{SPEED:g} mm/s", f"{GAIN:g} mm/mV"]
     channels = signal.group.channels
-    low, high, notch = ({getattr(c, f"{name}_hz") for c in channels} for name in ("low_cut", "high_cut", "notch"))
+    low, high, notch = (
+        {None if hertz is None else float(hertz) for hertz in said}
+        for said in zip(*((c.low_cut_hz, c.high_cut_hz, c.notch_hz) for c in channels), strict=True)
+    )
     if len(low) == len(high) == 1 and None not in low | high:
-        facts.append(f"{low.pop():f}–{high.pop():f} Hz")
-    if len(notch) == 1 and None not in notch:
-        facts.append(f"notch {notch.pop():f} Hz")
+        facts.append(f"{low.pop():g}–{high.pop():g} Hz")
+    if len(notch) == 1 and (hertz := notch.pop()):
+        facts.append(f"notch {hertz:g} Hz")
     facts += [
-        f"{signal.group.rate:f} samples/s",
+        f"{signal.rate:g} samples/s",
         f"{clock(start)} to {clock(start + seconds)} of {clock(signal.seconds)}",
     ]
     if signal.group.originality is Originality.DERIVED:
@@ -151,19 +162,23 @@ def _left_out(signal: Signal, shown: Sequence[str]) -> list[str]:
 
 
 def _remarks(made: Sheet) -> list[str]:
-    """What a curve alone does not say, once for each lead."""
-    found: dict[str, None] = {}
+    """What the curves alone do not say: each remark once, with the leads that it is about."""
+    found: dict[str, dict[str, None]] = {}
     for strip in made.strips:
         for curve in strip.curves:
-            name = curve.cell.name
-            if curve.cell.lead is None:
-                found[f"{name} is not in this recording"] = None
-            if curve.lacking is not None:
-                found[f"{name} has no curve: {curve.lacking.why} ({curve.lacking.where})"] = None
-            if curve.moved:
-                found[f"{name} is moved: its zero line stands for {curve.moved:g} mV"] = None
-            if curve.beyond:
-                found[f"{name} leaves the paper, and is cut there"] = None
-            if curve.missing:
-                found[f"{name} has gaps: samples are missing there"] = None
-    return list(found)
+            for remark in _about(curve):
+                found.setdefault(remark, {})[curve.cell.name] = None
+    return [f"{', '.join(names)}: {remark}" for remark, names in found.items()]
+
+
+def _about(curve: Curve) -> Iterator[str]:
+    if curve.cell.lead is None:
+        yield "not in this recording"
+    if curve.lacking is not None:
+        yield f"no curve, {curve.lacking.why} ({curve.lacking.attribute})"
+    if curve.moved:
+        yield f"moved, the zero line stands for {curve.moved:g} mV"
+    if curve.beyond:
+        yield "leaves the paper, and is cut there"
+    if curve.missing:
+        yield "has gaps, where samples are missing"

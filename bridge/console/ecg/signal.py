@@ -19,9 +19,6 @@ from bridge.formats.ecg.samples import as_array, sample_blocks, scaled
 from bridge.formats.ecg.scaling import require_scalable, trusted_padding
 
 _CHANNELS = "ChannelDefinitionSequence"
-def _nothing() -> Floats:
-    return np.empty(0)
-
 _NEARLY = 1e-6  # of a frame: a start that was computed from a frame is that frame
 
 
@@ -31,6 +28,10 @@ class NoPicture(BridgeError):
     def __init__(self, message: str, *, where: str) -> None:
         super().__init__(message)
         self.where = where
+
+
+def _nothing() -> Floats:
+    return np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Lead:
     lacking: Lacking | None = None
 
     def millivolts(self, samples: Samples) -> Floats:
-        """mV of samples of the channel; NaN where one is missing. Raises CannotScale (`lack` turns it into words)."""
+        """Samples of the channel in mV; NaN where one is missing. Raises CannotScale, which `lack` puts into words."""
         values: Floats = scaled(self.alone, as_array(self.alone, samples.data))[:, 0] / 1000
         return values
 

@@ -1,8 +1,8 @@
 """SVG as text: elements with escaped values, and paths. Presentation attributes alone, as the console's CSP wants."""
 
+import re
 from collections.abc import Iterable
-from xml.sax.saxutils import escape as _escape
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
@@ -12,18 +12,20 @@ STEPS = 100  # to a millimetre in a path of a curve
 INK, PAPER, THIN, THICK, WARNING = "#111111", "#fffaf5", "#f6c9c2", "#e4938a", "#8f1d14"
 """Colours of the paper, in a dark scheme too: a printed ECG has no other side."""
 
+_NEVER = re.compile("[^\t\n\r\x20-\x7e\x80-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 §2.2 allows nowhere, and DEL."""
 
-def escaped(text: str) -> str:
-    """Text for an element. What XML 1.0 §2.2 allows nowhere, control characters, becomes U+FFFD."""
-    return _escape(
-        "".join(c if c >= " " and c not in "\x7f\ufffe\uffff" and not "\ud800" <= c <= "\udfff" else "�" for c in text)
-    )
+
+def escaped(words: str) -> str:
+    """Words for an element."""
+    return escape(_allowed(words))
 
 
 def element(name: str, content: str = "", **attributes: object) -> str:
     """An element; `content` is SVG already, attributes are not. `stroke_width` is `stroke-width`, `class_` `class`."""
     said = "".join(
-        f" {key.rstrip('_').replace('_', '-')}={quoteattr(_value(value))}" for key, value in attributes.items()
+        f" {key.rstrip('_').replace('_', '-')}={quoteattr(_allowed(_value(value)))}"
+        for key, value in attributes.items()
     )
     return f"<{name}{said}>{content}</{name}>" if content else f"<{name}{said}/>"
 
@@ -66,6 +68,21 @@ def polyline(x: Floats, y: Floats) -> str:
     return "".join(pieces)
 
 
+def band(x: Floats, top: Floats, bottom: Floats) -> str:
+    """The `d` of the areas between two lines through points in mm; NaN in both is a gap."""
+    there = ~np.isnan(top)
+    edges = np.flatnonzero(np.diff(there, prepend=False, append=False)).tolist()
+    pieces: list[str] = []
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        around = zip(
+            np.concatenate([x[begin:end], x[begin:end][::-1]]).tolist(),
+            np.concatenate([top[begin:end], bottom[begin:end][::-1]]).tolist(),
+            strict=True,
+        )
+        pieces.append("M" + " ".join([f"{_value(across)} {_value(down)}" for across, down in around]) + "z")
+    return "".join(pieces)
+
+
 def grid(width: float, height: float, step: float, *, without: float = 0.0) -> str:
     """The `d` of a path of lines each `step` mm, apart from those each `without` mm."""
 
@@ -79,4 +96,8 @@ def grid(width: float, height: float, step: float, *, without: float = 0.0) -> s
 
 
 def _value(value: object) -> str:
-    return f"{round(value, 3):g}" if isinstance(value, float) else str(value)
+    return f"{round(value, 3):.7g}" if isinstance(value, float) else str(value)
+
+
+def _allowed(words: str) -> str:
+    return _NEVER.sub("�", words)

@@ -5,6 +5,7 @@ Candidates are ranked by how much agrees; the time between them is shown, and ne
 
 import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from bridge.mapping.matching import compare
 from bridge.mapping.patients import demographics
 from bridge.store import book, patients
 from bridge.store.candidates import Candidate, candidates
+from bridge.store.candidates import attached as attached_order
 from bridge.store.port import Connection
 from bridge.store.schema import moment
 
@@ -67,8 +69,13 @@ class Sides:
         return document
 
 
-def sides(conn: Connection, understood: str | None, *, site_authority: str) -> Sides | None:
-    """Both sides of a recording, by what was understood of it; None where that is no recording."""
+def sides(
+    conn: Connection, understood: str | None, *, site_authority: str, attached: Iterable[int] = ()
+) -> Sides | None:
+    """Both sides of a recording, by what was understood of it; None where that is no recording.
+
+    `attached` are orders that it has already: shown beside it wherever they stand, though none could be chosen now.
+    """
     document = (json.loads(understood) if understood else {}).get("recording")
     if not document:
         return None
@@ -77,9 +84,12 @@ def sides(conn: Connection, understood: str | None, *, site_authority: str) -> S
     now = patients.canonical(conn, said, site_authority=site_authority)
     known = demographics(recording)
     same = patients.retired_into(conn, now, site_authority=site_authority) if now.value else []
-    found = candidates(conn, (n.value for n in recording.numbers), (i.value for i in same))
+    numbers = [n.value for n in recording.numbers]
+    found = candidates(conn, numbers, (i.value for i in same))
+    theirs = set(attached) - {one.order.id for one in found}
+    found += [one for order_id in sorted(theirs) if (one := attached_order(conn, order_id, numbers)) is not None]
     compared = [_compared(conn, one, recording, now, site_authority) for one in found]
-    mine = [c for c in compared if c.by_number or "patient_id" in c.agree]
+    mine = [c for c in compared if c.by_number or "patient_id" in c.agree or c.order_id in theirs]
     record = patients.find_patient(conn, now, site_authority=site_authority) if now.value else None
     told = compare(known, record) if record is not None else None
     return Sides(

@@ -165,7 +165,7 @@ class _Answer:
         named = {name: value.decode("latin-1") for name, value in self._head.headers}
         return Response(
             self._head.status_code,
-            bytes(self._body[:MOST_BODY]),
+            bytes(memoryview(self._body)[:MOST_BODY]),  # one copy, not two, of what may be long
             "" if self._whole else f"over {MOST_BODY} bytes" if len(self._body) > MOST_BODY else why,
             retry_after=named.get(b"retry-after", ""),
             date=named.get(b"date", ""),

@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 from pydicom.charset import STAND_ALONE_ENCODINGS, decode_bytes, python_encoding
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 from bridge.domain.found import Found
 from bridge.formats.dicom.walk import Element, Item, refuse
@@ -54,6 +54,10 @@ class DataSet:
         """The items of a sequence; none where it is absent."""
         element = self.element(keyword)
         return [DataSet(i, self._encodings) for i in element.items or ()] if element else []
+
+    def keywords(self) -> list[str]:
+        """What is there, by name and in the order of the tags; private elements have no name, and are left out."""
+        return [keyword for tag in sorted(self._item) if (keyword := keyword_for_tag(tag))]
 
     def texts(self, keyword: str) -> list[str]:
         """Every value as text, trimmed; an empty one keeps its place."""

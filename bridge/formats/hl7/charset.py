@@ -121,6 +121,12 @@ def decode(raw: bytes, charsets: tuple[str, ...], fallback: str = "cp1252") -> D
     return Decoded(raw.decode(fallback, _TOTAL), fallback, f"{why}: read as {fallback}")
 
 
+def readable(body: bytes) -> str:
+    """Text for a person, of bytes whose set nobody names: UTF-8 where it is that, else Latin-1."""
+    text = _strict(body, "utf-8")
+    return body.decode("latin-1") if text is None else text
+
+
 def _as_declared(raw: bytes, codec: str) -> Decoded | None:
     # Nearly every byte string is valid in an 8-bit set, so success proves nothing there; UTF-8 does prove itself.
     eight_bit = codec.startswith(("cp125", "iso8859", "cp437", "cp850"))

@@ -7,7 +7,7 @@ No finding holds a value of the message.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -107,6 +107,39 @@ def _lint_one(raw: bytes) -> list[Finding]:
     return findings
 
 
+@dataclass(frozen=True, slots=True)
+class FieldName:
+    """What a field is called, and its components; empty where the tables name none."""
+
+    name: str
+    components: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=512)
+def field_names(segment: str, version: str) -> tuple[FieldName, ...]:
+    """The fields of a segment by the tables of that version or the nearest below; none for a site's own segment."""
+    return tuple(_named(inner) for _, inner, _, _ in _fields_of(segment, _tables_for(version)))
+
+
+def _fields_of(segment: str, version: str) -> Sequence[Any]:
+    """The tables' fields of a segment; none where they have none, or have them in no such form (ORO in 2.1)."""
+    reference = _reference(segment, "Segment", version) if segment else None
+    return reference[1] if reference is not None and len(reference) > 1 and reference[0] == "sequence" else ()
+
+
+def _named(reference: Any) -> FieldName:
+    if not reference:
+        return FieldName("")
+    kind, inner, _, name = reference[:4]
+    parts = tuple(_in_words(part[3]) for _, part, _, _ in inner or () if part) if kind == "sequence" else ()
+    return FieldName(_in_words(name), parts)
+
+
+def _in_words(name: str | None) -> str:
+    """`PATIENT_IDENTIFIER_LIST` as people read it."""
+    return (name or "").replace("_", " ").capitalize()
+
+
 def _tables_for(version: str) -> str:
     """The version itself, else the nearest below it that has tables."""
     if version in _VERSIONS:
@@ -189,12 +222,12 @@ def _of_misfit(misfit: Misfit, segments: list[Segment], structure: str, version:
 
 def _fields(message: Message, version: str) -> Iterator[Finding]:
     for segment in message.segments:
-        reference = _reference(segment.name, "Segment", version) if segment.name else None
-        if reference is None or len(reference) < 2:
+        known = _fields_of(segment.name, version)
+        if not known:
             continue
-        for number, (_, inner, (least, most), _kind) in enumerate(reference[1], 1):
+        for number, (_, inner, (least, most), _kind) in enumerate(known, 1):
             yield from _field(message, segment, number, inner, least, most, version)
-        beyond = range(len(reference[1]) + 1, len(segment.fields))
+        beyond = range(len(known) + 1, len(segment.fields))
         for number in (n for n in beyond if segment.field(n).strip()):
             yield Finding("warning", _at(segment, number), f"no field of version {version}")
 
@@ -224,6 +257,8 @@ def _value(message: Message, text: str, where: str, reference: Any, version: str
         return
     kind, inner, datatype, _name, table = reference[:5]
     if kind == "sequence":
+        if inner is None:  # TQ1-1 in 2.7: a sequence of nothing
+            return
         parts = text.split(message.header.component)
         if len(parts) > len(inner):
             yield Finding("warning", where, f"{len(parts)} components, {datatype} has {len(inner)}")

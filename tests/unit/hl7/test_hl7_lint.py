@@ -1,8 +1,9 @@
 """The conformance report, and the traps of hl7apy that it must not fall into (hl7.md §7)."""
 
+import hl7apy
 import pytest
 
-from bridge.formats.hl7.lint import check_answer, lint
+from bridge.formats.hl7.lint import FieldName, check_answer, field_names, lint
 from bridge.formats.hl7.structure import Node, compare
 
 HEAD = "MSH|^~\\&|HIS|KH|BRIDGE|CARDIO|20260419100000+0200||ORM^O01^ORM_O01|1|P|2.5.1\r"
@@ -119,3 +120,20 @@ TREE = Node(
 def test_structure_misfits(names, misfits):
     found = compare(names.split(), TREE)
     assert sorted((m.kind, m.name) for m in found) == sorted(misfits)
+
+
+@pytest.mark.parametrize("version", ["2.1", "2.3.1", "2.5.1", "2.7", "2.8.2"])
+def test_every_segment_of_the_tables_is_reported_on_and_named(version):
+    """The tables have odd entries: ORO in 2.1, TQ1-1 in 2.7."""
+    for segment in hl7apy.load_library(version).SEGMENTS:
+        field_names(segment, version)
+        body = "|".join([segment, *("x" for _ in range(40))])
+        assert found(HEAD.replace("2.5.1", version) + body + "\r"), segment
+
+
+def test_fields_and_their_components_have_names():
+    names = field_names("PID", "2.5.1")
+    assert names[2].name == "Patient identifier list"
+    assert names[2].components[:2] == ("Id number", "Check digit")
+    assert field_names("MSH", "2.99")[9] == FieldName("Message control id")
+    assert field_names("ZPD", "2.5.1") == field_names("", "2.5.1") == ()

@@ -11,18 +11,39 @@ depends_on = None
 _ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _ON = sa.text("over_at IS NULL")
 _WAITING = sa.text("state = 'WAITING'")
+_DOUBT = sa.text("state = 'IN_DOUBT'")
+_SETTLED = sa.text("state IN ('CANCELLED', 'CREATED', 'DONE', 'FILTERED', 'HELD', 'IN_DOUBT', 'REJECTED')")
+_WORD = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
     _people()
     _alarms()
+    op.create_index(
+        "ix_task_in_doubt", "task", ["message_id"], unique=False, sqlite_where=_DOUBT, postgresql_where=_DOUBT
+    )
+    _words()
+
+
+def _words() -> None:
+    """The words of what is there already are written step by step behind the start: `bridge.store.earlier`."""
+    op.create_index(
+        "ix_message_settled",
+        "message",
+        ["state", "id"],
+        unique=False,
+        sqlite_where=_SETTLED,
+        postgresql_where=_SETTLED,
+    )
     op.create_table(
         "term",
-        sa.Column("value", sa.Text(), primary_key=True),
-        sa.Column("message_id", _ID, sa.ForeignKey("message.id"), primary_key=True),
+        sa.Column("message_id", _ID, sa.ForeignKey("message.id"), primary_key=True, autoincrement=False),
+        sa.Column("value", _WORD, primary_key=True),
         sa.Column("kind", sa.Text(), primary_key=True),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_term_value", "term", ["value", "message_id"], unique=False)
+    op.execute("INSERT INTO mark (name, value) SELECT 'earlier', max(id) FROM message HAVING max(id) IS NOT NULL")
 
 
 def _people() -> None:

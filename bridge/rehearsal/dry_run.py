@@ -4,14 +4,14 @@ Several files in one run count one after the other, as they would if they came i
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bridge.cli.dry_object import DryObject
 from bridge.clock import Clock
 from bridge.dispatch.answers import Answers, new_control_id
 from bridge.dispatch.concluding import PENDING, Told, concluded
@@ -27,28 +27,55 @@ from bridge.formats.hl7.modes import ACCEPT_CODE, Mode, mode_of, wanted
 from bridge.formats.hl7.reader import Header, Message, read, read_header
 from bridge.mapping.rules import Rules
 from bridge.receive.intake import unsupported
-from bridge.sandbox.mllp_sender import readable
+from bridge.rehearsal.dry_object import DryObject
 from bridge.settings import ListenerSettings, Settings
 from bridge.store import dry, inbox, line, listing, tasks
 from bridge.store.port import Transaction
 
 PLACEHOLDER = 4711
 """The first task id that a dry run shows."""
+_FRAMING = b"\x0b\x1c\r"
+_MARK = re.compile(rb"[\x0b\x1c]")
+
+
+def is_object(content: bytes) -> bool:
+    """Whether this is DICOM, with PS3.10's preamble or without: a data set begins with binary tags, HL7 with text."""
+    return content[128:132] == b"DICM" or any(byte < 0x09 for byte in content[:64])
+
+
+def unframed(content: bytes) -> bytes:
+    """A message without the bytes that MLLP puts around it (HL7 v2.5.1 appendix C.4)."""
+    body = content.lstrip(b"\x0b\x1c")
+    end = _MARK.search(body, len(body.rstrip(b"\x0b\x1c\r\n")))
+    return body[: end.start()] if end else body
 
 
 class DryRun:
-    """One run over books in memory. Opens no network and writes nothing."""
+    """One run over books in memory. Opens no network and writes nothing.
 
-    def __init__(self, rules: Rules, settings: Settings, clock: Clock) -> None:
-        self._rules = rules
+    `rules` are those in force, by listener; messages come in by `listener`, objects by the DICOM door.
+    """
+
+    def __init__(self, rules: Mapping[str, Rules], settings: Settings, clock: Clock, listener: str = "hl7") -> None:
+        self._rules = rules[listener]
         self._settings = settings
+        self._listener = listener
+        self._taken = settings.hl7.all()[listener]
         self._clock = clock
         self._answers = Answers(settings.hl7, clock)
         self._entering = Entering(settings, clock, self._answers)
         self._deciding = Deciding(settings, b"dry run", clock)
-        self._object = DryObject(rules, settings, clock, self._deciding)
+        self._object = DryObject(rules["hl7"], settings, clock, self._deciding)
         self._books = dry.books()
         self._next_id = PLACEHOLDER
+
+    def of(self, path: Path, calling_ae: str) -> dict[str, Any]:
+        """What a file comes to: an object that this AE title brings, or a frame, with MLLP's bytes or without."""
+        with path.open("rb") as file:
+            content = file.read(self._taken.max_frame + len(_FRAMING) + 1)
+        if is_object(content):
+            return self.object(path, calling_ae)
+        return self.file(unframed(content))
 
     def object(self, path: Path, calling_ae: str) -> dict[str, Any]:
         """What a DICOM object comes to that this AE title brings, behind the messages of this run."""
@@ -59,18 +86,18 @@ class DryRun:
 
     def file(self, content: bytes) -> dict[str, Any]:
         """What a frame with this content comes to: a message, or a batch whose answers are one."""
-        if len(content) > self._settings.hl7.max_frame:
-            return self._unreadable(f"message over {self._settings.hl7.max_frame} bytes")
+        if len(content) > self._taken.max_frame:
+            return self._unreadable(f"message over {self._taken.max_frame} bytes")
         if not batch.is_batch(content):
             return self.message(content)
         whole = batch.split(content)
         parts = [self.message(body) for body in whole.messages]
         answers = [part["answer"].encode() for part in parts if part["answer"]]
         together = batch.batch_answer(whole, answers, new_control_id(), self._clock.now()) if answers else b""
-        return {"batch": parts, "answer": readable(together)}
+        return {"batch": parts, "answer": charset.readable(together)}
 
     def message(self, content: bytes) -> dict[str, Any]:
-        """The state, the tasks with their traces, and the exact answer of one message, as the first listener takes it.
+        """The state, the tasks with their traces, and the exact answer of one message, as the listener takes it.
 
         The answer is text here; on the wire it is of the sender's character set. Empty: nothing would come back.
         """
@@ -78,7 +105,7 @@ class DryRun:
             header = read_header(content)
         except BadInput as problem:
             return self._unreadable(str(problem))
-        rules = self._settings.hl7.of_sender(f"{header.sending_application}|{header.sending_facility}")
+        rules = self._taken.of_sender(f"{header.sending_application}|{header.sending_facility}")
         mode = mode_of(header, rules.ack_mode, return_address=bool(rules.return_address))
         try:
             message = read(content, fallback_charset=rules.fallback_charset, most=limits_of(rules))
@@ -160,7 +187,7 @@ class DryRun:
                 kind="hl7",
                 type="",
                 received_at=now,
-                listener="hl7",
+                listener=self._listener,
                 peer="",
                 sender=sender,
                 identity=None,
