@@ -1,8 +1,7 @@
 """A message that was understood goes into the books: one transaction for the books, its state, and its answer."""
 
-import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -208,18 +207,19 @@ def _judged(understood: Understood, rules: ListenerSettings) -> Understood:
     return _rejected(understood, replace(understood.verdict, code=code, problems=problems))
 
 
-def _words(understood: Understood) -> Iterator[terms.Word]:
+def _words(understood: Understood) -> list[terms.Word]:
     """By what the message is found once it is understood."""
     mapped = [o.mapped for o in understood.orders] + ([understood.recording] if understood.recording else [])
     identifiers = [one.value for one in (understood.patient, *(o.patient for o in understood.orders)) if one]
-    names = [str(one.fields.get(f"patient_{name}", "")) for one in mapped for name in ("last_name", "first_name")]
+    names = [str(one.fields.get(name, "")) for one in mapped for name in ("patient_last_name", "patient_first_name")]
     for person in understood.persons:
-        sides = [(m.retired.value, m.survivor.value) for m in person.merges]
-        identifiers += [person.update.identifier.value, *itertools.chain(*sides)]
+        identifiers.append(person.update.identifier.value)
+        identifiers += [i.value for merge in person.merges for i in (merge.retired, merge.survivor)]
         names += [person.known.last_name, person.known.first_name]
-    yield from terms.of_patient(identifiers, names)
-    yield from terms.of_orders(o.own_number.value for o in understood.orders if o.own_number)
-    yield from terms.of_orders(n.value for one in mapped for n in one.numbers)
+    numbers = [o.own_number.value for o in understood.orders if o.own_number]
+    numbers += [n.value for one in mapped for n in one.numbers]
+    words = terms.of_patient(dict.fromkeys(identifiers), dict.fromkeys(names))
+    return words + terms.of_orders(dict.fromkeys(numbers))
 
 
 def _as_json(understood: Understood, told: Sequence[Told | None]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ identifier, so its names are those that the patient record has now.
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -42,7 +41,7 @@ def step(tx: Transaction) -> int:
     query = sa.select(*(message.c[name] for name in columns)).where(message.c.id <= top)
     rows = tx.conn.execute(query.order_by(message.c.id.desc()).limit(STEP)).all()
     for row in rows:
-        words = [*terms.of_arrival(row.sender, row.peer, row.control_id, row.sop_instance_uid)]
+        words = terms.of_arrival(row.sender, row.peer, row.control_id, row.sop_instance_uid)
         try:
             words += _understood(tx, row)
         except (LookupError, TypeError, ValueError) as problem:  # written by a version that nobody remembers
@@ -56,20 +55,20 @@ def step(tx: Transaction) -> int:
     return left
 
 
-def _understood(tx: Transaction, row: Any) -> Iterator[terms.Word]:
+def _understood(tx: Transaction, row: Any) -> list[terms.Word]:
     """What the rules found in a message when it was understood."""
     document = json.loads(row.understood) if row.understood else {}
     mapped = [order["mapped"] for order in document.get("orders", ())]
     mapped += [document["recording"]] if document.get("recording") else []
+    words = terms.of_orders(o["own_number"][0] for o in document.get("orders", ()) if o["own_number"])
     for one in mapped:
         said = {name: str(one["fields"].get(f"patient_{name}", "")) for name in ("id", "last_name", "first_name")}
-        yield from terms.of_patient([said.pop("id")], said.values())
-        yield from terms.of_orders(number["value"] for number in one["numbers"])
-    yield from terms.of_orders(o["own_number"][0] for o in document.get("orders", ()) if o["own_number"])
+        words += terms.of_patient([said.pop("id")], said.values())
+        words += terms.of_orders(number["value"] for number in one["numbers"])
     if not mapped and row.order_key:
         query = sa.select(patient.c.last_name, patient.c.first_name).where(patient.c.value == row.order_key)
-        names = [name for known in tx.conn.execute(query) for name in known]
-        yield from terms.of_patient([row.order_key], names)
+        words += terms.of_patient([row.order_key], [name for known in tx.conn.execute(query) for name in known])
+    return words
 
 
 async def catch_up(store: Store, clock: Clock) -> None:

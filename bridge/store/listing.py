@@ -135,7 +135,7 @@ def _by_number(conn: sa.Connection, order: str, task_id: str, control_id: str) -
     return made
 
 
-def _with_word(kind: Kind, value: str) -> sa.Select[int]:
+def _with_word(kind: str, value: str) -> sa.Select[int]:
     return sa.select(term.c.message_id).where(term.c.value == plain(value), term.c.kind == kind)
 
 

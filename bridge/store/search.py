@@ -16,12 +16,13 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from bridge.store import listing
+from bridge.store.prepared import Prepared
 from bridge.store.schema import message, millis, term
 from bridge.store.terms import OF_PATIENT, Kind, plain, typed
 
 FEW = 10_000
 """Messages of one word that are fetched whole."""
-FAR = 20_000
+FAR = 10_000
 """Messages that are walked for one page."""
 STEP = 400
 """Messages that are looked at in one statement, of those that were fetched."""
@@ -60,7 +61,7 @@ class _Word:
     """One of the beginnings that a message must have a word of; of these kinds, where it says so."""
 
     beginning: str
-    kinds: frozenset[Kind] = frozenset()
+    kinds: frozenset[str] = frozenset()
 
     def of(self, table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
         """A word that begins so."""
@@ -158,12 +159,24 @@ def _of_condition(conn: sa.Connection, condition: _Condition) -> set[int] | None
 
 def _of_word(conn: sa.Connection, word: _Word) -> set[int] | None:
     """Every message with a word that begins so; None where these are more than few."""
-    anyhow = _Word(word.beginning)  # the kind is looked at behind the limit: it must not make the scan a long one
-    query = sa.select(term.c.message_id, term.c.kind).where(*anyhow.of(term)).limit(FEW + 1)
-    rows = conn.execute(query).all()
+    rows = _begun(conn, word.beginning, FEW + 1)
     if len(rows) > FEW:
         return None
-    return {row.message_id for row in rows if not word.kinds or row.kind in word.kinds} | _by_id(conn, word)
+    return {number for number, kind in rows if not word.kinds or kind in word.kinds} | _by_id(conn, word)
+
+
+_BEGUN = Prepared(
+    sa.select(term.c.message_id, term.c.kind)
+    .where(term.c.value >= sa.bindparam("beginning"), term.c.value < sa.bindparam("end"))
+    .limit(sa.bindparam("most"))
+)
+
+
+def _begun(conn: sa.Connection, beginning: str, most: int) -> Sequence[tuple[int, str]]:
+    """Messages with a word that begins so, and of which kind it is: that must not make the scan a long one."""
+    asked = {"beginning": beginning, "end": beginning + _END, "most": most}
+    rows: list[tuple[int, str]] = _BEGUN.run(conn, asked).cursor.fetchall()
+    return rows
 
 
 def _by_id(conn: sa.Connection, word: _Word) -> set[int]:
@@ -292,7 +305,7 @@ def newest(conn: sa.Connection) -> int:
     return int(conn.execute(sa.select(sa.func.max(message.c.id))).scalar() or 0)
 
 
-_NAMING = (Kind.TASK, Kind.CONTROL, Kind.INSTANCE)
+_NAMING = {Kind.TASK: "task", Kind.CONTROL: "control", Kind.INSTANCE: "instance"}
 
 
 def named(conn: sa.Connection, text: str) -> tuple[int, str] | None:
@@ -307,7 +320,7 @@ def named(conn: sa.Connection, text: str) -> tuple[int, str] | None:
     rows = conn.execute(query).all()
     if len({row.message_id for row in rows}) != 1:
         return None
-    return rows[0].message_id, Kind(rows[0].kind).name.lower()
+    return rows[0].message_id, _NAMING[rows[0].kind]
 
 
 def may_name_a_patient(conn: sa.Connection, text: str) -> bool:
@@ -321,8 +334,8 @@ def may_name_a_patient(conn: sa.Connection, text: str) -> bool:
 def _of_a_patient(conn: sa.Connection, choice: Sequence[Sequence[str]]) -> bool:
     kinds: set[str] = set()
     for beginning in {word for way in choice for word in way}:
-        found = conn.execute(sa.select(term.c.kind).where(*_Word(beginning).of(term)).limit(FEW + 1)).scalars().all()
-        kinds.update(found)
-        if len(found) > FEW:
+        found = _begun(conn, beginning, STEP + 1)
+        kinds.update(kind for _, kind in found)
+        if len(found) > STEP:
             return True  # not all were looked at
     return not kinds or bool(kinds & OF_PATIENT)

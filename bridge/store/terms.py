@@ -8,8 +8,7 @@ few values and is found on the newest messages anyway: state, kind and type.
 
 import functools
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from enum import StrEnum
+from collections.abc import Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,8 +24,10 @@ MOST = 300
 """Words of one message, so that a message of two thousand segments does not hold up the writer."""
 
 
-class Kind(StrEnum):
-    """What a word is. Stored by one letter, twice for each word of each message."""
+class Kind:
+    """What a word is: a letter, since it is stored twice for each word of each message. No enum: its members cost more
+    to hash and to bind than a word's row does.
+    """
 
     PATIENT = "p"  # an identifier, as said
     NAME = "n"
@@ -43,54 +44,55 @@ OF_PATIENT = frozenset({Kind.PATIENT, Kind.NAME})
 SAID = frozenset({*OF_PATIENT, Kind.ORDER})
 """What the rules find in a message: another time they may find something else."""
 
-Word = tuple[Kind, str]
+Word = tuple[str, str]
+"""A kind and a value."""
 
 
 def plain(identifier: str) -> str:
     """An identifier as it is compared: without case and surrounding blanks, in one form of Unicode, printable."""
+    if identifier.isascii() and identifier.isprintable() and " " not in identifier:
+        return identifier[:LONGEST].casefold()
     if not identifier.isascii():
         identifier = unicodedata.normalize("NFC", identifier).casefold()
-    text = identifier if identifier.isprintable() else "".join(c if c.isprintable() else " " for c in identifier)
+    text = "".join(c if c.isprintable() else " " for c in identifier)
     return " ".join(text.casefold().split())[:LONGEST]
 
 
-def _in_parts(kind: Kind, identifier: str) -> Iterator[Word]:
-    """An identifier, and its parts where it has blanks: what people type is taken apart at those."""
-    whole = plain(identifier)
-    if whole:
-        yield kind, whole
-    if " " in whole:
-        yield from ((kind, part) for part in whole.split())
-
-
-def of_arrival(sender: str, peer: str, control_id: str, sop_instance_uid: str) -> Iterator[Word]:
-    """What is known of a message before it is understood."""
-    yield from _in_parts(Kind.CONTROL, control_id)
-    yield from _in_parts(Kind.INSTANCE, sop_instance_uid)
-    yield from _in_parts(Kind.PEER, peer)
-    yield from _in_parts(Kind.SENDER, sender)
-    _, bar, facility = sender.partition("|")
-    if bar:
-        yield from _in_parts(Kind.SENDER, facility)
-
-
-def of_patient(identifiers: Iterable[str], names: Iterable[str]) -> Iterator[Word]:
-    """What is said of the patient."""
+def _in_parts(kind: str, identifiers: Iterable[str]) -> list[Word]:
+    """Identifiers, and the parts of those that have blanks: what people type is taken apart at those."""
+    found: list[Word] = []
     for one in identifiers:
-        yield from _in_parts(Kind.PATIENT, one)
+        if whole := plain(one):
+            found.append((kind, whole))
+            if " " in whole:
+                found += [(kind, part) for part in whole.split()]
+    return found
+
+
+def of_arrival(sender: str, peer: str, control_id: str, sop_instance_uid: str) -> list[Word]:
+    """What is known of a message before it is understood."""
+    _, _, facility = sender.partition("|")
+    found = _in_parts(Kind.SENDER, (sender, facility) if facility else (sender,))
+    found += _in_parts(Kind.PEER, (peer,))
+    return found + _in_parts(Kind.CONTROL, (control_id,)) + _in_parts(Kind.INSTANCE, (sop_instance_uid,))
+
+
+def of_patient(identifiers: Iterable[str], names: Iterable[str]) -> list[Word]:
+    """What is said of the patient."""
+    found = _in_parts(Kind.PATIENT, identifiers)
     for name in names:
-        yield from ((Kind.NAME, word[:LONGEST]) for word in folded(name).split())
+        found += [(Kind.NAME, word[:LONGEST]) for word in folded(name).split()]
+    return found
 
 
-def of_orders(numbers: Iterable[str]) -> Iterator[Word]:
+def of_orders(numbers: Iterable[str]) -> list[Word]:
     """The numbers of orders."""
-    for one in numbers:
-        yield from _in_parts(Kind.ORDER, one)
+    return _in_parts(Kind.ORDER, numbers)
 
 
-def of_tasks(task_ids: Iterable[int]) -> Iterator[Word]:
+def of_tasks(task_ids: Iterable[int]) -> list[Word]:
     """The ids that the API gave."""
-    return ((Kind.TASK, str(one)) for one in task_ids)
+    return [(Kind.TASK, str(one)) for one in task_ids]
 
 
 @functools.cache
@@ -111,7 +113,7 @@ _FORGET = Prepared(
 )
 
 
-def forget(tx: Transaction, message_id: int, kinds: Collection[Kind]) -> None:
+def forget(tx: Transaction, message_id: int, kinds: Collection[str]) -> None:
     """What was read out of a message counts no more: it is understood anew."""
     for kind in sorted(kinds):
         _FORGET.run(tx.conn, {"own_message": message_id, "own_kind": kind})

@@ -31,6 +31,9 @@ class Refused(BaseModel):
 
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refused, "description": "The body is no text."},
+    403: {"model": Refused, "description": "Not for this role, or from a page that is not ours."},
+    413: {"model": Refused, "description": "More bytes than a choice and a reason need."},
     409: {"model": Refused, "description": "It cannot be done: where the message stands, why, and the way out."},
     503: {"description": "The store could not do it now."},
 }

@@ -41,6 +41,7 @@ class _Asking:
             await asyncio.shield(perform(self._desk.acting, self._visitor.name, target, verb, Wanted(**wanted)))
         except ActionRefused as refused:
             return await self.refuse(message_id, for_page(str(refused)), typed)
+        self._desk.changes.tell()  # not every act is announced by its commit
         return RedirectResponse(f"/messages/{message_id}?done={done}", 303)
 
     async def refuse(self, message_id: int, why: str, typed: dict[str, str]) -> Response:

@@ -169,6 +169,7 @@ async def untold(
     except ActionRefused as problem:
         said = for_page(str(problem))
         return await _group(request, desk, pages, visitor, queue.value, of, said=said, status=409)
+    desk.changes.tell()  # not every act is announced by its commit
     return RedirectResponse(f"/work?done={verb}", 303)
 
 

@@ -111,10 +111,11 @@ class Announcing:
             self._sent_at[name].pop()
             return
         on = await self._store.read(lambda conn: sum(alarms.counts(conn).values()))
-        await self._settle(name, batch, await self._sent(name, self._writer.letter(batch, on=on, at=now)))
+        await self._settle(name, batch, await self._sent(name, batch, on))
 
-    async def _sent(self, name: str, letter: Letter) -> Outcome:
+    async def _sent(self, name: str, batch: list[Due], on: int) -> Outcome:
         try:
+            letter = self._writer.letter(batch, on=on, at=self._clock.now())
             return await self._channels[name].send(letter)
         except Exception as problem:  # noqa: BLE001  edge of the loop: telling of a fault must not become one
             log.error("notice.failed", part=name, error=type(problem).__name__)
@@ -123,7 +124,7 @@ class Announcing:
     async def _settle(self, name: str, batch: list[Due], outcome: Outcome) -> None:
         ids = [one.id for one in batch]
         if isinstance(outcome, Later):
-            seconds = max(outcome.after, min(FIRST * 2.0 ** (batch[0].attempts - 1), LONGEST) * self._jitter())
+            seconds = max(outcome.after, min(FIRST * 2.0 ** min(batch[0].attempts - 1, 16), LONGEST) * self._jitter())
             again = self._clock.now() + timedelta(seconds=min(seconds, LONGEST))
             outcome = self._given_up(batch, outcome)
         match outcome:

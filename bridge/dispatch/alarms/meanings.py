@@ -1,5 +1,6 @@
 """What each alarm means and what to do: one table for the page, the messages and the runbook."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
@@ -184,6 +185,7 @@ class _Words(dict[str, str]):
 
 
 def _word(name: str, value: Any, zone: tzinfo) -> str:
-    if name.endswith("_at") and value:
-        return datetime.fromisoformat(value).astimezone(zone).strftime("%Y-%m-%d %H:%M")
+    if name.endswith("_at"):
+        with contextlib.suppress(TypeError, ValueError):
+            return datetime.fromisoformat(value).astimezone(zone).strftime("%Y-%m-%d %H:%M")
     return str(value)

@@ -132,6 +132,11 @@ def test_every_rule_has_its_meaning_and_its_text_never_fails(rule: Rule) -> None
     assert place(rule.value, "7").startswith("/")
 
 
+@pytest.mark.parametrize("stored", [None, 7, "yesterday", ""])
+def test_what_another_version_stored_does_not_break_a_text(stored: Any) -> None:
+    assert said("queue_old", "cardio", {"number": [3], "oldest_at": stored}, BERLIN).endswith(f"since {stored}")
+
+
 def test_a_rule_of_another_version_is_shown_as_it_is() -> None:
     assert said("of_tomorrow", "cardio", {}, BERLIN) == "cardio"
     assert meaning("of_tomorrow").where == "/alarms"
