@@ -10,6 +10,7 @@ from bridge.console.access.closed import ways
 from bridge.console.access.door import Door
 from bridge.console.access.reception import Reception
 from bridge.console.api import API_ROUTERS
+from bridge.console.api import WIDER as API_WIDER
 from bridge.console.bounds import Bounds
 from bridge.console.desk import Desk
 from bridge.console.pages import ROUTERS, WIDER, stream
@@ -29,7 +30,7 @@ def application(desk: Desk) -> FastAPI:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     ways(app.routes)  # a route that says not whom it is for is for nobody
-    app.add_middleware(Bounds, wider=WIDER)
+    app.add_middleware(Bounds, wider=WIDER | API_WIDER)
     app.add_middleware(Door, reception=app.state.reception)
     answer_errors(app)
     return app

@@ -36,7 +36,9 @@ MEMORY = 1 << 30
 async def survive(claimed: Sequence[Claimed], payloads: Payloads, settings: Settings) -> bool:
     """Whether all of these can be read within the limits. A message that is refused in good order survives."""
     document = {
-        "settings": settings.model_dump(mode="json", exclude={"cardio", "console", "dicom", "store"}),
+        "settings": settings.model_dump(
+            mode="json", exclude_unset=True, exclude={"cardio", "console", "dicom", "store"}
+        ),
         "messages": [
             {
                 "kind": one.kind,

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from bridge.clock import Clock
 from bridge.domain.states import State
-from bridge.store import line, listing, search
+from bridge.store import by_time, line, listing
 from bridge.store.port import Store
 from bridge.store.schema import OPEN, among, message, millis, moment, term
 from bridge.store.terms import Kind, plain
@@ -76,7 +76,7 @@ class _Tally:
 def recent(conn: sa.Connection, now: datetime) -> Recent:
     """The figures as they are now."""
     begin = (millis(now) // _MINUTE - MINUTES + 1) * _MINUTE
-    floor = max(search.first_at(conn, begin), search.newest(conn) - MOST + 1)
+    floor = max(by_time.first_at(conn, begin), line.newest(conn) - MOST + 1)
     tallies: dict[str, dict[str, _Tally]] = {"listener": {}, "sender": {}, "destination": {}}
     for row in _by_minute(conn, floor, begin, millis(now)):
         for what, of in tallies.items():

@@ -1,34 +1,43 @@
 """Messages found as a person types: every word by its beginning, newest first, with bounded work however much is kept.
 
-Two ways. Where one of the words, or the states asked for, are those of `FEW` messages at the most, these are fetched
-by index, all of them, and the rest is asked of each: what is found is complete. Where everything asked for is common,
-the newest messages are walked until the page is full: what is common is found at once. What is common and yet never
-comes together ends the walk after `FAR` messages, and the page says so; its `next` goes on behind them.
+There are three ways, the first that can be gone:
 
+1. One of the words, or the states asked for, are those of `FEW` messages at the most. All of them are fetched, and the
+   rest is asked of each: what is found is complete.
+2. One of the words is whole, or the beginning of few: the index has its messages in order. Or states are asked for, of
+   which the same is true. The rest is asked of one after the other.
+3. Everything is common and short. The newest messages are walked: what is common is found at once.
+
+The second and third end with the page, or after `MOST` and `FAR` messages: the page says so, and `next` goes on there.
 Nothing here uses LIKE, statistics or what one engine alone has: a beginning is a range of words.
 """
 
-import functools
-from collections.abc import Callable, Collection, Iterable, Sequence
+import heapq
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 
-from bridge.store import listing
+from bridge.store import line, listing
+from bridge.store.by_time import BEHIND, between
 from bridge.store.prepared import Prepared
 from bridge.store.schema import message, millis, term
 from bridge.store.terms import OF_PATIENT, Kind, plain, typed
 
-FEW = 10_000
-"""Messages of one word that are fetched whole."""
+FEW = 5_000
+"""Messages of one word that are fetched whole: 3 ms."""
+MOST = 3_000
+"""Messages of one word, or of states, that are asked for the rest for one page: 30 ms."""
 FAR = 10_000
-"""Messages that are walked for one page."""
+"""Messages that are walked for one page: 30 ms."""
 STEP = 400
-"""Messages that are looked at in one statement, of those that were fetched."""
+"""Messages that are asked in one statement."""
+WORDS = 16
+"""Words that begin alike and whose messages are laid together."""
 _END = "\U0010ffff"
 """Behind every character that a word can have."""
-_NEWEST = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,12 @@ class _Word:
         found = [value >= self.beginning, value < self.beginning + _END]
         return [*found, table.c.kind.in_(sorted(self.kinds))] if self.kinds else found
 
+    @property
+    def as_id(self) -> int | None:
+        """The message whose id it is."""
+        text = self.beginning
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 and not self.kinds else None
+
 
 _Way = tuple[_Word, ...]
 """Words that a message has all of."""
@@ -110,9 +125,10 @@ def find(
     asked = _taken_apart(conn, text, filters, before)
     if asked.low >= asked.high:
         return Page([])
-    few = _fewest(conn, asked)
-    if few is not None:
-        return _of_few(conn, asked, few, limit)
+    if asked.high - asked.low > STEP:
+        some = _fewest(conn, asked) or _in_order(conn, asked, limit)
+        if some is not None:
+            return _gone_through(conn, asked, some, limit)
     return _walked(conn, asked, limit)
 
 
@@ -122,29 +138,100 @@ def _taken_apart(conn: sa.Connection, text: str, filters: Filters, before: int |
         if plain(value):
             conditions.append(((_Word(plain(value), frozenset({kind})),),))
     low, high = between(conn, filters.since, filters.until)
-    return _Asked(tuple(conditions), filters, low, min(high, before if before is not None else _NEWEST))
+    behind = min(high, before if before is not None else BEHIND, line.newest(conn) + 1)
+    return _Asked(tuple(conditions), filters, low, behind)
 
 
-# --- what is few --------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Some:
+    """Messages that all that is asked for is among, newest first. `rest` is what is still to be asked of them."""
+
+    ids: Sequence[int]
+    rest: tuple[_Condition, ...]
+    whole: bool = True  # there are no others
 
 
-def _fewest(conn: sa.Connection, asked: _Asked) -> list[int] | None:
-    """The ids that everything asked for is among, newest first; None where nothing asked for is rare."""
-    if asked.high - asked.low <= STEP:
-        return None  # a short walk
-    looks: list[Callable[[], set[int] | None]] = [functools.partial(_of_condition, conn, c) for c in asked.conditions]
-    if asked.filters.states:
-        looks.append(functools.partial(_of_states, conn, asked))
+def _gone_through(conn: sa.Connection, asked: _Asked, some: _Some, limit: int) -> Page:
+    found: list[int] = []
+    for start in range(0, len(some.ids), STEP):
+        found += _those(conn, some.ids[start : start + STEP], some.rest, asked.columns())
+        if len(found) > limit:
+            break
+    if some.whole or len(found) > limit:
+        return _page(conn, found, limit)
+    return Page(listing.of_ids(conn, found), some.ids[-1], len(some.ids))
+
+
+def _those(
+    conn: sa.Connection, ids: Sequence[int], rest: tuple[_Condition, ...], columns: list[sa.ColumnElement[bool]]
+) -> Sequence[int]:
+    """Those of a few messages that are like that."""
+    if not rest and not columns:
+        return ids
+    own, query = _like(rest, columns, _first(w for w in _single(rest) if w.as_id is None))
+    return conn.execute(query.where(own.in_(ids)).order_by(own.desc())).scalars().all()
+
+
+def _like(
+    conditions: tuple[_Condition, ...], columns: list[sa.ColumnElement[bool]], first: _Word | None
+) -> tuple[sa.ColumnElement[int], sa.Select[int]]:
+    """Messages that are like that, and what they are numbered by: through the words where one of them, the `first`,
+    leads, since words are shorter than messages.
+    """
+    if first is None:
+        own = message.c.id
+        return own, sa.select(own).where(*columns, *_having(conditions, own))
+    own = term.c.message_id
+    others = [one for one in conditions if one != ((first,),)]
+    query = sa.select(own).distinct().where(*first.unindexed(term), *_having(others, own))
+    return own, query.where(sa.exists().where(message.c.id == own, *columns)) if columns else query
+
+
+def _single(conditions: Iterable[_Condition]) -> list[_Word]:
+    """The words that every message must have, the longest first."""
+    words = [one[0][0] for one in conditions if len(one) == len(one[0]) == 1]
+    return sorted(words, key=lambda word: -len(word.beginning))
+
+
+def _first(words: Iterable[_Word]) -> _Word | None:
+    return next(iter(words), None)
+
+
+def _having(conditions: Iterable[_Condition], own: sa.ColumnElement[int]) -> list[sa.ColumnElement[bool]]:
+    """What is asked of a message's words."""
+    return [sa.or_(*(sa.and_(*(_has(word, own) for word in way)) for way in one)) for one in conditions]
+
+
+def _has(word: _Word, own: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    other = term.alias()
+    there = sa.exists().where(other.c.message_id == own, *word.of(other))
+    return there if word.as_id is None else sa.or_(there, own == word.as_id)
+
+
+def _page(conn: sa.Connection, ids: Sequence[int], limit: int) -> Page:
+    return Page(listing.of_ids(conn, ids[:limit]), ids[limit - 1] if len(ids) > limit else None)
+
+
+# --- few ----------------------------------------------------------------------------------------------------
+
+
+def _fewest(conn: sa.Connection, asked: _Asked) -> _Some | None:
+    """None where nothing asked for is rare."""
     found: set[int] | None = None
-    for look in looks:
-        some = look()
-        if some is not None:
-            found = some if found is None else found & some
-            if len(found) <= STEP:
-                break  # one statement asks the rest of them
+    rest: list[_Condition] = []
+    for condition in asked.conditions:
+        few = _of_condition(conn, condition) if found is None or len(found) > STEP else None
+        if few is None:
+            rest.append(condition)
+        else:
+            found = few if found is None else found & few
+    if asked.filters.states and (found is None or len(found) > STEP):
+        few = _of_states(conn, asked)
+        if few is not None:
+            found = few if found is None else found & few
     if found is None:
         return None
-    return sorted((i for i in found if asked.low <= i < asked.high), reverse=True)
+    return _Some(sorted((i for i in found if asked.low <= i < asked.high), reverse=True), tuple(rest))
 
 
 def _of_condition(conn: sa.Connection, condition: _Condition) -> set[int] | None:
@@ -180,16 +267,9 @@ def _begun(conn: sa.Connection, beginning: str, most: int) -> Sequence[tuple[int
 
 
 def _by_id(conn: sa.Connection, word: _Word) -> set[int]:
-    """The message whose id the word is."""
-    own = _id_in(word)
-    if own is None:
+    if word.as_id is None:
         return set()
-    return set(conn.execute(sa.select(message.c.id).where(message.c.id == own)).scalars())
-
-
-def _id_in(word: _Word) -> int | None:
-    text = word.beginning
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 and not word.kinds else None
+    return set(conn.execute(sa.select(message.c.id).where(message.c.id == word.as_id)).scalars())
 
 
 def _of_states(conn: sa.Connection, asked: _Asked) -> set[int] | None:
@@ -198,112 +278,90 @@ def _of_states(conn: sa.Connection, asked: _Asked) -> set[int] | None:
     return None if len(found) > FEW else set(found)
 
 
-def _of_few(conn: sa.Connection, asked: _Asked, ids: Sequence[int], limit: int) -> Page:
-    """Those among these that are asked for, some at a time."""
-    found: list[int] = []
-    for start in range(0, len(ids), STEP):
-        found += _those(conn, asked, ids[start : start + STEP], limit + 1 - len(found))
-        if len(found) > limit:
-            break
-    return _page(conn, found, limit)
+# --- in order -----------------------------------------------------------------------------------------------
 
 
-def _those(conn: sa.Connection, asked: _Asked, ids: Collection[int], most: int) -> Sequence[int]:
-    own = message.c.id
-    query = sa.select(own).where(own.in_(ids), *asked.columns(), *_having(asked.conditions, own))
-    return conn.execute(query.order_by(own.desc()).limit(most)).scalars().all()
+def _in_order(conn: sa.Connection, asked: _Asked, limit: int) -> _Some | None:
+    """The messages of one word, or of the states; None where no index has them so, or a walk goes as far."""
+    for word in _single(asked.conditions):
+        rest = tuple(one for one in asked.conditions if one != ((word,),))
+        most = MOST if rest or asked.columns() else limit + 1
+        values = _whole_words(conn, word)
+        if values is None:
+            continue
+        lists = [_having_whole(conn, asked, word, value, most + 1) for value in values]
+        own = (i for i in _by_id(conn, word) if asked.low <= i < asked.high)
+        merged = heapq.merge(*lists, own, key=lambda number: -number)
+        ids = list(itertools.islice((number for number, _ in itertools.groupby(merged)), most + 1))
+        if len(ids) <= most or not rest or ids[0] - ids[most] > FAR:
+            return _Some(ids[:most], rest, whole=len(ids) <= most)
+    states = asked.filters.states
+    if not states:
+        return None
+    most = MOST if asked.conditions or len(asked.columns()) > 1 else limit + 1
+    ids = listing.in_states(conn, states, low=asked.low, high=asked.high, most=most + 1)
+    return _Some(ids[:most], asked.conditions, whole=len(ids) <= most)
 
 
-# --- what is common -----------------------------------------------------------------------------------------
+_EARLIEST = sa.select(sa.func.min(term.c.value)).where(term.c.value < sa.bindparam("end"))
+_BEGIN = Prepared(_EARLIEST.where(term.c.value >= sa.bindparam("beginning")))
+_LEAP = Prepared(_EARLIEST.where(term.c.value > sa.bindparam("after")))
+"""Each with one lower bound: SQLite goes by the first of two, and through all that lies between them."""
+
+
+def _whole_words(conn: sa.Connection, word: _Word) -> list[str] | None:
+    """The words that begin so, by leaps through their index; None where there are too many."""
+    found: list[str] = []
+    end = word.beginning + _END
+    value = _BEGIN.run(conn, {"beginning": word.beginning, "end": end}).scalar()
+    while value is not None:
+        if len(found) == WORDS:
+            return None
+        found.append(value)
+        value = _LEAP.run(conn, {"after": value, "end": end}).scalar()
+    return found
+
+
+_WITH_WORD = Prepared(
+    sa.select(term.c.message_id, term.c.kind)
+    .where(
+        term.c.value == sa.bindparam("own_value"),
+        term.c.message_id >= sa.bindparam("low"),
+        term.c.message_id < sa.bindparam("high"),
+    )
+    .order_by(term.c.message_id.desc())
+    .limit(sa.bindparam("most"))
+)
+
+
+def _having_whole(conn: sa.Connection, asked: _Asked, word: _Word, value: str, most: int) -> Iterator[int]:
+    """The messages that have exactly this word, newest first, as far as they are asked for."""
+    given = {"own_value": value, "low": asked.low, "high": asked.high, "most": most}
+    for number, kind in _WITH_WORD.run(conn, given).cursor:
+        if not word.kinds or kind in word.kinds:
+            yield number
+
+
+# --- a walk -------------------------------------------------------------------------------------------------
 
 
 def _walked(conn: sa.Connection, asked: _Asked, limit: int) -> Page:
-    """The newest messages one by one; through their words where there are any, which are shorter than messages."""
+    """The newest messages one by one."""
     columns = asked.columns()
-    if asked.filters.states and not asked.conditions and len(columns) == 1:
-        return _of_common_states(conn, asked, limit)
-    high = min(asked.high, newest(conn) + 1)
-    floor = max(asked.low, high - FAR) if asked.conditions or columns else asked.low
-    first = next((c for c in asked.conditions if len(c) == len(c[0]) == 1), None)
-    if first is None:
-        own = message.c.id
-        where = [*columns, *_having(asked.conditions, own)]
-    else:
-        own = term.c.message_id
-        where = [*first[0][0].unindexed(term), *_having([c for c in asked.conditions if c is not first], own)]
-        where += [sa.exists().where(message.c.id == own, *columns)] if columns else []
-    query = sa.select(own).where(own >= floor, own < high, *where).distinct().order_by(own.desc()).limit(limit + 1)
+    floor = max(asked.low, asked.high - FAR) if asked.conditions or columns else asked.low
+    first = _first(_single(asked.conditions))
+    own, query = _like(asked.conditions, columns, first)
+    query = query.where(own >= floor, own < asked.high).order_by(own.desc()).limit(limit + 1)
     found = list(conn.execute(query).scalars())
-    if first is not None and (by_id := {i for i in _by_id(conn, first[0][0]) if floor <= i < high}):
-        found = sorted({*found, *_those(conn, asked, by_id, 1)}, reverse=True)
+    by_id = [i for i in _by_id(conn, first) if floor <= i < asked.high] if first is not None else []
+    if by_id:
+        found = sorted({*found, *_those(conn, by_id, asked.conditions, columns)}, reverse=True)
     if len(found) > limit or floor <= asked.low:
         return _page(conn, found, limit)
-    return Page(listing.of_ids(conn, found), floor, high - floor)
+    return Page(listing.of_ids(conn, found), floor, asked.high - floor)
 
 
-def _of_common_states(conn: sa.Connection, asked: _Asked, limit: int) -> Page:
-    """States alone: the index has them in order."""
-    ids = listing.in_states(conn, asked.filters.states, low=asked.low, high=asked.high, most=limit + 1)
-    return _page(conn, ids, limit)
-
-
-def _having(conditions: Iterable[_Condition], own: sa.ColumnElement[int]) -> list[sa.ColumnElement[bool]]:
-    """What is asked of a message's words."""
-    return [sa.or_(*(sa.and_(*(_has(word, own) for word in way)) for way in one)) for one in conditions]
-
-
-def _has(word: _Word, own: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    other = term.alias()
-    there = sa.exists().where(other.c.message_id == own, *word.of(other))
-    as_id = _id_in(word)
-    return there if as_id is None else sa.or_(there, own == as_id)
-
-
-def _page(conn: sa.Connection, ids: Sequence[int], limit: int) -> Page:
-    return Page(listing.of_ids(conn, ids[:limit]), ids[limit - 1] if len(ids) > limit else None)
-
-
-# --- times, and single messages -----------------------------------------------------------------------------
-
-ASTRAY = timedelta(hours=2)
-"""How far a clock may have been set wrong for a time to be found by ids, which grow with it (F25: an hour)."""
-
-
-def between(conn: sa.Connection, since: datetime | None, until: datetime | None) -> tuple[int, int]:
-    """Ids that hold every message of these times, and others: from the first, up to before the second.
-
-    There is no index of times, which every message would pay for. Ids grow with time, unless a clock was set back:
-    the edges are found by halving, and drawn wider by `ASTRAY`. The rows inside are asked for their own time.
-    """
-    low = first_at(conn, millis(since - ASTRAY)) if since is not None else 0
-    high = first_at(conn, millis(until + ASTRAY)) if until is not None else _NEWEST
-    return low, high
-
-
-def first_at(conn: sa.Connection, at: int) -> int:
-    """The first message that was received then or later, where times grow with ids; one behind the newest: none."""
-    behind = newest(conn) + 1
-    low, high = 0, behind
-    query = (
-        sa.select(message.c.id, message.c.received_at)
-        .where(message.c.id >= sa.bindparam("from_id"))
-        .order_by(message.c.id)
-        .limit(1)
-    )
-    while low < high:
-        middle = (low + high) // 2
-        row = conn.execute(query, {"from_id": middle}).first()
-        if row is None or row.received_at >= at:
-            high = middle
-        else:
-            low = row.id + 1
-    return low
-
-
-def newest(conn: sa.Connection) -> int:
-    """The id of the newest message; 0 where there is none."""
-    return int(conn.execute(sa.select(sa.func.max(message.c.id))).scalar() or 0)
-
+# --- single messages ----------------------------------------------------------------------------------------
 
 _NAMING = {Kind.TASK: "task", Kind.CONTROL: "control", Kind.INSTANCE: "instance"}
 

@@ -113,8 +113,8 @@ async def test_a_store_that_is_not_there_or_whose_socket_is_gone_is_not_made_or_
 async def posted(it: House, path: str, body: bytes) -> tuple[int, Any]:
     """A request to the control socket as any program could make it."""
     reader, writer = await asyncio.open_unix_connection(str(path_of(load(None, it.environment))))
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: somebody\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: somebody\r\nContent-Length: {len(body)}\r\n"
+    writer.write(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode() + body)
     answer = await asyncio.wait_for(reader.read(), 20)
     writer.close()
     top, _, said = answer.partition(b"\r\n\r\n")

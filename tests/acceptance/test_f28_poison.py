@@ -67,6 +67,16 @@ async def test_f28_what_cannot_be_read_within_the_limits_is_held_and_its_neighbo
     assert tried == [["C2", "C3"], ["C2"], ["C3"]]
 
 
+async def test_f28_a_trial_reads_by_the_settings_of_the_sender(tmp_path: Path) -> None:
+    """What a sender has otherwise than its listener, and what it leaves to it, counts in the trial as in service."""
+    senders = {"HIS|TEST": {"reply_late": "hold"}}
+    settings = Settings.model_validate({"hl7": {"senders": senders}})
+    raw = order(name="Müster^Max").encode("latin-1")  # no MSH-18: the listener's own character set is left to it
+    values = {"kind": "hl7", "raw": raw, "sender": "HIS|TEST", "listener": "hl7"}
+    claimed = line.Claimed(**dict.fromkeys(line.Claimed.__slots__, "") | values)
+    assert await apart.survive([claimed], Payloads(tmp_path, min_free=0), settings)
+
+
 async def test_f28_a_trial_that_hangs_or_takes_too_much_does_not_survive(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

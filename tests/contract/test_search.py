@@ -213,21 +213,20 @@ def _pages(conn: sa.Connection, text: str, filters: Filters, limit: int) -> Iter
 
 @pytest.fixture
 def bounds(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sets what counts as few, as far, and as a step."""
+    """Sets what counts as few and as far, and how much is looked at."""
 
-    def to(few: int, far: int, step: int) -> None:
-        monkeypatch.setattr(search, "FEW", few)
-        monkeypatch.setattr(search, "FAR", far)
-        monkeypatch.setattr(search, "STEP", step)
+    def to(few: int, far: int, step: int, most: int = 4, words: int = 1) -> None:
+        for name, value in (("FEW", few), ("FAR", far), ("STEP", step), ("MOST", most), ("WORDS", words)):
+            monkeypatch.setattr(search, name, value)
 
     return to
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(_PUTS, st.integers(0, 3), st.integers(-60, 60)), min_size=1, max_size=25),
     st.lists(st.tuples(_TEXT, _FILTERS), min_size=1, max_size=5),
-    st.tuples(st.integers(0, 12), st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(*(st.integers(least, 9) for least in (0, 1, 1, 1, 0))),
     st.integers(1, 5),
 )
 def test_every_page_together_is_what_a_plain_filter_finds(
@@ -268,7 +267,7 @@ async def test_pages_hold_each_message_once_while_more_come_in(store: SqliteStor
 
 
 async def test_a_walk_says_how_far_it_went_and_goes_on_from_there(store: SqliteStore, bounds: Any) -> None:
-    bounds(few=3, far=8, step=2)
+    bounds(few=3, far=8, step=2, words=0)
     old = await store.write(lambda tx: put(tx, Put(words=of_patient("both", "Common", "Other"))))
     for n in range(20):
         words = of_patient(f"p{n}", "Common" if n % 2 else "Other")
@@ -280,6 +279,21 @@ async def test_a_walk_says_how_far_it_went_and_goes_on_from_there(store: SqliteS
         page = await store.read(lambda conn, b=page.next: find(conn, "common other", before=b))  # type: ignore[misc]
         looks += 1
     assert ([int(row.id) for row in page.rows], looks, page.looked) == ([old], 3, 0)
+
+
+async def test_messages_of_a_whole_word_are_found_however_far_back(store: SqliteStore, bounds: Any) -> None:
+    bounds(few=3, far=2, step=2, most=5, words=2)
+    for n in range(8):
+        words = of_patient(f"p{n}", "Common", "Other" if n == 1 else "Third")
+        await store.write(lambda tx, w=words: put(tx, Put(words=w)))  # type: ignore[misc]
+    for _ in range(8):
+        await store.write(lambda tx: put(tx, Put(words=of_patient("x", "Nobody"))))
+    page = await store.read(lambda conn: find(conn, "common", limit=5))
+    assert ([int(row.id) for row in page.rows], page.looked) == ([8, 7, 6, 5, 4], 0)
+    first = await store.read(lambda conn: find(conn, "common t", Filters(types=["ADT^A08"])))
+    assert (first.rows, first.looked, first.next) == ([], 5, 4)
+    second = await store.read(lambda conn: find(conn, "common t", Filters(types=["ADT^A08"]), before=first.next))
+    assert (second.rows, second.looked, second.next) == ([], 0, None)
 
 
 # --- one message --------------------------------------------------------------------------------------------
@@ -420,7 +434,7 @@ async def test_nothing_is_found_by_looking_at_every_message(store: SqliteStore, 
     for _ in range(3):
         await store.write(lambda tx: put(tx, Put(words=of_patient("1", "A", "É"))))
     for few in (0, 1000):
-        bounds(few=few, far=10, step=1)
+        bounds(few=few, far=10, step=1, words=few)
         for number, work in enumerate(_READ):
             steps = await store.read(lambda conn, w=work: _steps(conn, w))  # type: ignore[misc]
             assert [s for s in steps if re.match(r"SCAN (message|term|task|number|event)\b", s)] == [], number

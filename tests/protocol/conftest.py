@@ -11,7 +11,7 @@ from tests.protocol.console_front import Front, OpenFront, StillClock, opened
 
 @pytest.fixture
 async def front(store: SqliteStore) -> AsyncIterator[OpenFront]:
-    """A console with settings of the test's own: `await front(idle_timeout=60)`."""
+    """Opens a console with settings of the test's own, such as `idle_timeout=60`."""
     made: list[Front] = []
 
     async def open_one(clock: StillClock | None = None, **console: Any) -> Front:

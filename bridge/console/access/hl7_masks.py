@@ -13,6 +13,7 @@ from bridge.formats.hl7.message import Message, Segment
 from bridge.formats.hl7.reader import read
 
 DOTS = "••••••"
+"""What stands for every value, however long it is."""
 _HEADER = {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 15, 16, 17, 18, 20}
 _BATCH = {1, 2, 3, 4, 5, 6, 7, 11, 12}
 _OPEN: dict[str, set[int]] = {
@@ -91,9 +92,7 @@ def is_number_place(where: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A component as it stands between its delimiters. `place` is its address, as a trace names it, but that a number
-    is there also where it is 1; `before` is the delimiter that stands before it.
-    """
+    """A component and the delimiter before it. Its numbers count from 1; the component of a simple field is 1."""
 
     before: str
     text: str

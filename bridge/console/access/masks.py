@@ -10,10 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bridge.console.access.hl7_masks import is_number_place, masked_text
+from bridge.console.access.hl7_masks import DOTS, is_number_place, masked_text
 from bridge.domain.states import State
-
-DOTS = "••••••"
 
 
 class Mask(str):
@@ -166,12 +164,6 @@ def message(found: Mapping[str, Any]) -> dict[str, Any]:
 def is_untried(found: Mapping[str, Any]) -> bool:
     """Whether a message is not to be read here: nobody has read it yet, or the bridge failed on it once (F28)."""
     return found["state"] == State.RECEIVED or any(event["reason"] == "poison" for event in found["history"])
-
-
-def task(found: Mapping[str, Any]) -> dict[str, Any]:
-    """A task row as `whole` tells it."""
-    masked: dict[str, Any] = _task(found)
-    return masked
 
 
 _ORDER = record(

@@ -93,7 +93,7 @@ async def looked(desk: Desk, message_id: int, *, revealed: bool, initials: bool)
         found = listing.whole(conn, message_id)
         if found is None:
             return None
-        found |= outlook(conn, message_id, desk.settings, desk.answers)
+        found |= {"raw": None, **outlook(conn, message_id, desk.settings, desk.answers)}  # shown from its row
         row, case = look(conn, desk.answers, message_id)
         besides = beside.of_message(conn, message_id)
         if found["sides"] is None and row.kind == "dicom":
