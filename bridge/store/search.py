@@ -14,7 +14,7 @@ Nothing here uses LIKE, statistics or what one engine alone has: a beginning is 
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,9 +22,9 @@ import sqlalchemy as sa
 
 from bridge.store import line, listing
 from bridge.store.by_time import BEHIND, between
-from bridge.store.prepared import Prepared
 from bridge.store.schema import message, millis, term
 from bridge.store.terms import OF_PATIENT, Kind, plain, typed
+from bridge.store.word_index import END, begun, of_word, whole_words
 
 FEW = 5_000
 """Messages of one word that are fetched whole: 3 ms."""
@@ -36,8 +36,6 @@ STEP = 400
 """Messages that are asked in one statement."""
 WORDS = 16
 """Words that begin alike and whose messages are laid together."""
-_END = "\U0010ffff"
-"""Behind every character that a word can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class _Word:
         return self._where(table, table.c.value + "")
 
     def _where(self, table: sa.FromClause, value: sa.ColumnElement[str]) -> list[sa.ColumnElement[bool]]:
-        found = [value >= self.beginning, value < self.beginning + _END]
+        found = [value >= self.beginning, value < self.beginning + END]
         return [*found, table.c.kind.in_(sorted(self.kinds))] if self.kinds else found
 
     @property
@@ -246,24 +244,10 @@ def _of_condition(conn: sa.Connection, condition: _Condition) -> set[int] | None
 
 def _of_word(conn: sa.Connection, word: _Word) -> set[int] | None:
     """Every message with a word that begins so; None where these are more than few."""
-    rows = _begun(conn, word.beginning, FEW + 1)
+    rows = begun(conn, word.beginning, FEW + 1)
     if len(rows) > FEW:
         return None
     return {number for number, kind in rows if not word.kinds or kind in word.kinds} | _by_id(conn, word)
-
-
-_BEGUN = Prepared(
-    sa.select(term.c.message_id, term.c.kind)
-    .where(term.c.value >= sa.bindparam("beginning"), term.c.value < sa.bindparam("end"))
-    .limit(sa.bindparam("most"))
-)
-
-
-def _begun(conn: sa.Connection, beginning: str, most: int) -> Sequence[tuple[int, str]]:
-    """Messages with a word that begins so, and of which kind it is: that must not make the scan a long one."""
-    asked = {"beginning": beginning, "end": beginning + _END, "most": most}
-    rows: list[tuple[int, str]] = _BEGUN.run(conn, asked).cursor.fetchall()
-    return rows
 
 
 def _by_id(conn: sa.Connection, word: _Word) -> set[int]:
@@ -286,10 +270,11 @@ def _in_order(conn: sa.Connection, asked: _Asked, limit: int) -> _Some | None:
     for word in _single(asked.conditions):
         rest = tuple(one for one in asked.conditions if one != ((word,),))
         most = MOST if rest or asked.columns() else limit + 1
-        values = _whole_words(conn, word)
+        values = whole_words(conn, word.beginning, WORDS)
         if values is None:
             continue
-        lists = [_having_whole(conn, asked, word, value, most + 1) for value in values]
+        span = {"low": asked.low, "high": asked.high, "most": most + 1}
+        lists = [of_word(conn, value, word.kinds, **span) for value in values]
         own = (i for i in _by_id(conn, word) if asked.low <= i < asked.high)
         merged = heapq.merge(*lists, own, key=lambda number: -number)
         ids = list(itertools.islice((number for number, _ in itertools.groupby(merged)), most + 1))
@@ -301,45 +286,6 @@ def _in_order(conn: sa.Connection, asked: _Asked, limit: int) -> _Some | None:
     most = MOST if asked.conditions or len(asked.columns()) > 1 else limit + 1
     ids = listing.in_states(conn, states, low=asked.low, high=asked.high, most=most + 1)
     return _Some(ids[:most], asked.conditions, whole=len(ids) <= most)
-
-
-_EARLIEST = sa.select(sa.func.min(term.c.value)).where(term.c.value < sa.bindparam("end"))
-_BEGIN = Prepared(_EARLIEST.where(term.c.value >= sa.bindparam("beginning")))
-_LEAP = Prepared(_EARLIEST.where(term.c.value > sa.bindparam("after")))
-"""Each with one lower bound: SQLite goes by the first of two, and through all that lies between them."""
-
-
-def _whole_words(conn: sa.Connection, word: _Word) -> list[str] | None:
-    """The words that begin so, by leaps through their index; None where there are too many."""
-    found: list[str] = []
-    end = word.beginning + _END
-    value = _BEGIN.run(conn, {"beginning": word.beginning, "end": end}).scalar()
-    while value is not None:
-        if len(found) == WORDS:
-            return None
-        found.append(value)
-        value = _LEAP.run(conn, {"after": value, "end": end}).scalar()
-    return found
-
-
-_WITH_WORD = Prepared(
-    sa.select(term.c.message_id, term.c.kind)
-    .where(
-        term.c.value == sa.bindparam("own_value"),
-        term.c.message_id >= sa.bindparam("low"),
-        term.c.message_id < sa.bindparam("high"),
-    )
-    .order_by(term.c.message_id.desc())
-    .limit(sa.bindparam("most"))
-)
-
-
-def _having_whole(conn: sa.Connection, asked: _Asked, word: _Word, value: str, most: int) -> Iterator[int]:
-    """The messages that have exactly this word, newest first, as far as they are asked for."""
-    given = {"own_value": value, "low": asked.low, "high": asked.high, "most": most}
-    for number, kind in _WITH_WORD.run(conn, given).cursor:
-        if not word.kinds or kind in word.kinds:
-            yield number
 
 
 # --- a walk -------------------------------------------------------------------------------------------------
@@ -392,7 +338,7 @@ def may_name_a_patient(conn: sa.Connection, text: str) -> bool:
 def _of_a_patient(conn: sa.Connection, choice: Sequence[Sequence[str]]) -> bool:
     kinds: set[str] = set()
     for beginning in {word for way in choice for word in way}:
-        found = _begun(conn, beginning, STEP + 1)
+        found = begun(conn, beginning, STEP + 1)
         kinds.update(kind for _, kind in found)
         if len(found) > STEP:
             return True  # not all were looked at

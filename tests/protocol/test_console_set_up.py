@@ -3,8 +3,10 @@
 import asyncio
 import stat
 
+import pytest
 import structlog
 
+from bridge.errors import ActionRefused
 from bridge.store import people
 from tests.protocol.console_front import GOOD, Front, OpenFront
 
@@ -97,6 +99,10 @@ async def test_an_empty_or_missing_file_is_no_token_and_is_made_anew(front: Open
     assert (await it.browser().post("/set-up", data={**FORM, "token": first})).status_code == 409
     second = _token(it)
     assert second != first
+    path.unlink()
+    for nothing in ("", " ", first):
+        with pytest.raises(ActionRefused, match="not the token"):
+            await it.reception.set_up.first_admin(nothing, "anna", GOOD, address="192.0.2.1")
     path.write_text("")
     assert (await it.browser().post("/set-up", data={**FORM, "token": ""})).status_code == 409
     assert (await it.browser().post("/set-up", data={**FORM, "token": _token(it)})).status_code == 303

@@ -50,4 +50,5 @@ async def act(
     """Release, replay, discard, resolve; `show` notes in the audit trail that somebody looked."""
     # A caller that goes away does not take the act with it: what is done is noted.
     acted = await asyncio.shield(perform(desk.acting, visitor.name, target, verb, wanted))
+    desk.changes.tell()  # some acts announce nothing
     return Done.model_validate(acted.as_json())
