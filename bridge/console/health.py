@@ -30,7 +30,7 @@ async def readyz(desk: OfDesk) -> Response:
 
 @router.get("/metrics", response_class=PlainTextResponse, responses={503: {"description": "The store is not there."}})
 async def metrics(desk: OfDesk) -> Response:
-    """Prometheus' text format; every name is documented in the README."""
+    """Prometheus' text format; every name is documented in deploy/metrics.md."""
     try:
         return Response(await desk.metrics.text(), media_type=CONTENT_TYPE)
     except StoreError as problem:

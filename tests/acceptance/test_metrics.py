@@ -1,6 +1,8 @@
 """`/metrics` says where everything stands, without a patient or an order; what is old is said by itself."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,3 +165,15 @@ async def test_a_long_line_is_an_alarm(house: OpenHouse, logged: list[Any]) -> N
             await it.hl7(order(f"C{number}", f"PL-{number}", patient=f"P{number}"))
         (entry, *_) = await until_logged(logged, "queue_long", 1, clock)
         assert (entry["part"], entry["number"]) == ("cardio", 3)
+
+
+async def test_every_metric_stands_in_the_document_with_its_words(house: OpenHouse) -> None:
+    async with house() as it:
+        _, body = await fetched(it)
+    document = (Path(__file__).parents[2] / "deploy" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| \w* \| (\w+) \| (.+) \|$", document, re.MULTILINE)
+    served = [
+        (family.name + ("_total" if family.type == "counter" else ""), family.type, family.documentation)
+        for family in text_string_to_metric_families(body)
+    ]
+    assert rows == served

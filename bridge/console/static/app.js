@@ -14,3 +14,9 @@ document.addEventListener("keydown", (event) => {
   const search = document.querySelector("input[type=search]");
   if (search) { event.preventDefault(); search.focus(); search.select(); }
 });
+
+// On a narrow screen the row of pages scrolls: the one that is open is to be seen.
+document.addEventListener("DOMContentLoaded", () => {
+  const here = document.querySelector(".bar nav [aria-current]");
+  if (here) here.scrollIntoView({ inline: "center", block: "nearest" });
+});
