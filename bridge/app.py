@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import structlog
 
-from bridge import logs
+from bridge import logs, notifying
 from bridge.clock import Clock, SystemClock
 from bridge.console.application import application
+from bridge.console.connections import BoundedSocket, TimelyProtocol
 from bridge.console.control import controlled
 from bridge.console.desk import Desk
 from bridge.console.metrics import Metrics
@@ -279,8 +280,8 @@ async def _open_doors(
     tls = Certificates(settings.console.tls, "console.tls").context if settings.console.tls else None
     pages = application(desk)
     up.to_do = await pages.state.reception.prepare()
-    sock = open_socket(*host_port(settings.console.listen), setting="console.listen")
-    console = await stack.enter_async_context(serving(pages, sock, tls=tls))
+    sock = open_socket(*host_port(settings.console.listen), setting="console.listen", kind=BoundedSocket)
+    console = await stack.enter_async_context(serving(pages, sock, TimelyProtocol, tls))
     stack.callback(desk.changes.end)
     wanted = settings.dicom.worklist.enabled
     worklist = Worklist(up.store, settings, desk.clock, site_key=desk.key) if wanted else None
@@ -307,16 +308,25 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings) as up:
+    async with notifying.alive(), running(settings) as up:
         for name, address in up.addresses.items():
             say(f"{name} {address}")
         if up.to_do and sys.stderr.isatty():  # where lines of the log are read by a program, it has the same
             print(up.to_do, file=sys.stderr)  # noqa: T201  for whoever starts it by hand
         say("ready")
+        await notifying.tell("READY=1", f"STATUS={_standing(up)}")
         waiting = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(up.failed.wait())]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for one in waiting:
             one.cancel()
+        await notifying.tell("STOPPING=1", "STATUS=draining")
         if up.failed.is_set():
             raise CannotListen("the service stopped because a part of it failed; see the log, then start it again")
         log.info("service.draining")
+
+
+def _standing(up: Running) -> str:
+    """A line for who asks the service manager."""
+    if up.quarantine:
+        return "in quarantine: custody is taken, nothing is sent until `bridge db release`"
+    return "ready: " + ", ".join(f"{name} {address}" for name, address in up.addresses.items())

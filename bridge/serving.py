@@ -53,13 +53,13 @@ class _Embedded(uvicorn.Server):
             sock.close()
 
 
-def open_socket(host: str, port: int, *, setting: str) -> socket.socket:
-    """A listening TCP socket; port 0 takes any free one.
+def open_socket(host: str, port: int, *, setting: str, kind: type[socket.socket] = socket.socket) -> socket.socket:
+    """A listening TCP socket of that class; port 0 takes any free one.
 
     Raises CannotListen that names the setting, where the address is taken or not ours.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = kind(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))

@@ -4,6 +4,7 @@ No patient value: what a person typed as his reason stays in the store, and of a
 """
 
 import base64
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from xml.etree import ElementTree as ET
@@ -22,6 +23,7 @@ _EVENT = {
 _ACTION = {"discard": "D", "show": "R", "reveal": "R"}
 """EventActionCode; what changes a message is an update (U)."""
 _DONE, _MINOR_FAILURE = "0", "4"
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def exported(acts: Iterable[Act], *, host: str = "") -> Iterator[str]:
@@ -43,7 +45,7 @@ def _message(act: Act, host: str) -> ET.Element:
     code, meaning = _EVENT[_kind(act)]
     _coded(identification, "EventID", code, "DCM", meaning)
     _coded(identification, "EventTypeCode", act.action, SOURCE, act.action.replace("_", " "))
-    ET.SubElement(whole, "ActiveParticipant", UserID=act.actor, UserIsRequestor="true")
+    ET.SubElement(whole, "ActiveParticipant", UserID=_writable(act.actor), UserIsRequestor="true")
     ET.SubElement(
         whole,
         "ActiveParticipant",
@@ -81,12 +83,17 @@ def _object(
     _coded(made, "ParticipantObjectIDTypeCode", *id_type)
     if act is None:
         return
-    ET.SubElement(made, "ParticipantObjectName").text = act.type
+    ET.SubElement(made, "ParticipantObjectName").text = _writable(act.type)
     for name in ("state", "task"):
         if act.detail.get(name):
             said = str(act.detail[name]).encode()
             ET.SubElement(made, "ParticipantObjectDetail", type=name, value=_base64(said))
     ET.SubElement(made, "ParticipantObjectDetail", type="hash", value=_base64(act.hash.encode()))
+
+
+def _writable(text: str) -> str:
+    """Without what no XML document may hold (XML 1.0 §2.2): a type is what a sender wrote into MSH-9."""
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _base64(value: bytes) -> str:

@@ -12,7 +12,7 @@ from bridge import logs
 from bridge.clock import Clock
 from bridge.domain.states import State
 from bridge.settings import Rule
-from bridge.store import alarms
+from bridge.store import alarms, outbound, untold
 from bridge.store.gauges import Gauges, gauges
 from bridge.store.payloads import Payloads
 from bridge.store.port import Connection, Store
@@ -20,6 +20,8 @@ from bridge.store.port import Connection, Store
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SHARE = 20
 """A look into a large store takes a twentieth of the time at the most: what was seen holds for that much longer."""
+_TOLD = dict.fromkeys((outbound.WAITING, outbound.SENT, outbound.HELD, untold.DROPPED), 0)
+"""What becomes of messages and reports of our own."""
 
 
 class Metrics:
@@ -61,12 +63,15 @@ class _Families(Collector):
         yield _one("bridge_in_doubt", "Messages with a POST whose outcome is not known.", now.doubts)
         yield _one("bridge_in_doubt_oldest_seconds", "Age of the oldest doubt.", now.oldest_doubt)
         yield _one("bridge_held", "Messages that a person must look at.", states[State.HELD])
-        yield _labelled("bridge_queue", "Messages to be sent, by destination.", "destination", now.queue)
+        queue = {**dict.fromkeys(now.down, 0), **now.queue}
+        yield _labelled("bridge_queue", "Messages to be sent, by destination.", "destination", queue)
         yield _one("bridge_queue_oldest_seconds", "Time since the oldest of them was received.", now.oldest_ready)
         up = {name: int(not down) for name, down in now.down.items()}
         yield _labelled("bridge_destination_up", "1 where the destination is sent to.", "destination", up)
-        yield _labelled("bridge_outbound", "HL7 messages of our own by state.", "state", now.outbound)
-        yield _labelled("bridge_commitment", "Storage commitment reports by state.", "state", now.commitment)
+        yield _labelled("bridge_outbound", "HL7 messages of our own by state.", "state", {**_TOLD, **now.outbound})
+        yield _labelled(
+            "bridge_commitment", "Storage commitment reports by state.", "state", {**_TOLD, **now.commitment}
+        )
         yield _one("bridge_anomalies", "Tasks that a person must settle.", now.anomalies)
         yield _one("bridge_watched", "Tasks whose processing is waited for.", now.watched)
         yield _one("bridge_quarantine", "1 where nothing is sent until a person releases it.", int(now.quarantine))

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from bridge.store import book
 from bridge.store.port import Connection
-from bridge.store.schema import clinical_order, message, moment, number, task
+from bridge.store.schema import clinical_order, event, message, moment, number, task
 
 _FEW = 50
 
@@ -33,6 +33,11 @@ def of_message(conn: Connection, message_id: int) -> dict[str, Any]:
         ],
         "same_uid": _same_uid(conn, row),
     }
+
+
+def newest_event(conn: Connection, message_id: int) -> int:
+    """The row of what happened to a message last; 0 where nothing did."""
+    return int(conn.execute(sa.select(sa.func.max(event.c.id)).where(event.c.message_id == message_id)).scalar() or 0)
 
 
 def _order_row(row: Any) -> dict[str, Any]:

@@ -65,10 +65,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """One of the beginnings that a message must have a word of; of these kinds, where it says so."""
+    """One of the beginnings that a message must have a word of; of this kind, where it says so."""
 
     beginning: str
-    kinds: frozenset[str] = frozenset()
+    kind: str = ""
 
     def of(self, table: sa.FromClause) -> list[sa.ColumnElement[bool]]:
         """A word that begins so."""
@@ -80,13 +80,13 @@ class _Word:
 
     def _where(self, table: sa.FromClause, value: sa.ColumnElement[str]) -> list[sa.ColumnElement[bool]]:
         found = [value >= self.beginning, value < self.beginning + END]
-        return [*found, table.c.kind.in_(sorted(self.kinds))] if self.kinds else found
+        return [*found, table.c.kind == self.kind] if self.kind else found
 
     @property
     def as_id(self) -> int | None:
         """The message whose id it is."""
         text = self.beginning
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 and not self.kinds else None
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 and not self.kind else None
 
 
 _Way = tuple[_Word, ...]
@@ -134,7 +134,7 @@ def _taken_apart(conn: sa.Connection, text: str, filters: Filters, before: int |
     conditions: list[_Condition] = [tuple(tuple(_Word(w) for w in way) for way in choice) for choice in typed(text)]
     for value, kind in ((filters.sender, Kind.SENDER), (filters.peer, Kind.PEER)):
         if plain(value):
-            conditions.append(((_Word(plain(value), frozenset({kind})),),))
+            conditions.append(((_Word(plain(value), kind),),))
     low, high = between(conn, filters.since, filters.until)
     behind = min(high, before if before is not None else BEHIND, line.newest(conn) + 1)
     return _Asked(tuple(conditions), filters, low, behind)
@@ -218,11 +218,11 @@ def _fewest(conn: sa.Connection, asked: _Asked) -> _Some | None:
     found: set[int] | None = None
     rest: list[_Condition] = []
     for condition in asked.conditions:
-        few = _of_condition(conn, condition) if found is None or len(found) > STEP else None
-        if few is None:
-            rest.append(condition)
-        else:
+        few, exact = (None, False) if found is not None and len(found) <= STEP else _of_condition(conn, condition)
+        if few is not None:
             found = few if found is None else found & few
+        if not exact:
+            rest.append(condition)
     if asked.filters.states and (found is None or len(found) > STEP):
         few = _of_states(conn, asked)
         if few is not None:
@@ -232,14 +232,18 @@ def _fewest(conn: sa.Connection, asked: _Asked) -> _Some | None:
     return _Some(sorted((i for i in found if asked.low <= i < asked.high), reverse=True), tuple(rest))
 
 
-def _of_condition(conn: sa.Connection, condition: _Condition) -> set[int] | None:
+def _of_condition(conn: sa.Connection, condition: _Condition) -> tuple[set[int] | None, bool]:
+    """Messages that all those are among that go one of these ways, and whether each of them does."""
     found: set[int] = set()
+    exact = True
     for way in condition:
-        words = [one for one in (_of_word(conn, word) for word in way) if one is not None]
-        if not words:
-            return None
-        found |= set.intersection(*words)
-    return found
+        words = [_of_word(conn, word) for word in way]
+        known = [one for one in words if one is not None]
+        if not known:
+            return None, False
+        found |= set.intersection(*known)
+        exact = exact and len(known) == len(words)
+    return found, exact
 
 
 def _of_word(conn: sa.Connection, word: _Word) -> set[int] | None:
@@ -247,7 +251,7 @@ def _of_word(conn: sa.Connection, word: _Word) -> set[int] | None:
     rows = begun(conn, word.beginning, FEW + 1)
     if len(rows) > FEW:
         return None
-    return {number for number, kind in rows if not word.kinds or kind in word.kinds} | _by_id(conn, word)
+    return {number for number, kind in rows if word.kind in {"", kind}} | _by_id(conn, word)
 
 
 def _by_id(conn: sa.Connection, word: _Word) -> set[int]:
@@ -274,7 +278,7 @@ def _in_order(conn: sa.Connection, asked: _Asked, limit: int) -> _Some | None:
         if values is None:
             continue
         span = {"low": asked.low, "high": asked.high, "most": most + 1}
-        lists = [of_word(conn, value, word.kinds, **span) for value in values]
+        lists = [of_word(conn, value, word.kind, **span) for value in values]
         own = (i for i in _by_id(conn, word) if asked.low <= i < asked.high)
         merged = heapq.merge(*lists, own, key=lambda number: -number)
         ids = list(itertools.islice((number for number, _ in itertools.groupby(merged)), most + 1))

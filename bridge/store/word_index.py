@@ -1,6 +1,6 @@
 """What the index of words says: of a beginning, of one whole word."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -19,8 +19,9 @@ _BEGUN = Prepared(
     .where(term.c.value >= sa.bindparam("beginning"), term.c.value < sa.bindparam("end"))
     .limit(sa.bindparam("most"))
 )
-_OF_WORD = Prepared(
-    sa.select(term.c.message_id, term.c.kind)
+_OF_VALUE = (
+    sa.select(term.c.message_id)
+    .distinct()
     .where(
         term.c.value == sa.bindparam("own_value"),
         term.c.message_id >= sa.bindparam("low"),
@@ -29,6 +30,8 @@ _OF_WORD = Prepared(
     .order_by(term.c.message_id.desc())
     .limit(sa.bindparam("most"))
 )
+_OF_WORD = Prepared(_OF_VALUE)
+_OF_KIND = Prepared(_OF_VALUE.where(term.c.kind == sa.bindparam("own_kind")))
 
 
 def begun(conn: sa.Connection, beginning: str, most: int) -> Sequence[tuple[int, str]]:
@@ -53,13 +56,8 @@ def whole_words(conn: sa.Connection, beginning: str, most: int) -> list[str] | N
     return found
 
 
-def of_word(
-    conn: sa.Connection, value: str, kinds: Collection[str], *, low: int, high: int, most: int
-) -> Iterator[int]:
-    """The messages between these ids that have exactly this word, of one of these kinds where any is said, newest
-    first; a message of which it is two kinds comes twice.
-    """
+def of_word(conn: sa.Connection, value: str, kind: str, *, low: int, high: int, most: int) -> Iterator[int]:
+    """The messages between these ids that have exactly this word, newest first; of this kind, where one is said."""
     given = {"own_value": value, "low": low, "high": high, "most": most}
-    for number, kind in _OF_WORD.run(conn, given).cursor:
-        if not kinds or kind in kinds:
-            yield number
+    done = _OF_KIND.run(conn, {**given, "own_kind": kind}) if kind else _OF_WORD.run(conn, given)
+    return (row[0] for row in done.cursor)

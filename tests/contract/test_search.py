@@ -262,6 +262,25 @@ def test_every_page_together_is_what_a_plain_filter_finds(
         conn.rollback()
 
 
+async def test_a_rare_half_of_a_name_leaves_its_other_half_to_be_asked(store: SqliteStore, bounds: Any) -> None:
+    bounds(few=2, far=9, step=1)
+    both = await store.write(lambda tx: put(tx, Put(words=of_patient("1", "Rare-Common"))))
+    await store.write(lambda tx: put(tx, Put(words=of_patient("2", "Rare"))))
+    for _ in range(5):
+        await store.write(lambda tx: put(tx, Put(words=of_patient("3", "Common"))))
+    assert await ids(store, "rare-common") == [both]
+
+
+async def test_a_word_of_two_kinds_counts_once_for_its_message(store: SqliteStore, bounds: Any) -> None:
+    bounds(few=1, far=1, step=1, most=3)
+    words = (*terms.of_orders(["X1"]), *terms.of_patient(["X1"], ()))
+    made = [await store.write(lambda tx: put(tx, Put(words=words))) for _ in range(9)]
+    assert await ids(store, "x1", limit=9) == made[::-1]
+    twice = replace(ARRIVAL, control_id="HIS|TEST")
+    made += [await store.write(lambda tx: put(tx, Put(arrival=twice))) for _ in range(9)]
+    assert await ids(store, "", Filters(sender="his|test"), limit=18) == made[::-1]
+
+
 async def test_pages_hold_each_message_once_while_more_come_in(store: SqliteStore, bounds: Any) -> None:
     bounds(few=5, far=7, step=3)
     first = [await store.write(lambda tx: put(tx, Put(words=of_patient("4711")))) for _ in range(40)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog.testing
 
-from tests.interface import alarm_page, conformance, situations, tables
+from tests.interface import alarm_page, conformance, rules_file, runbook_page, settings_page, situations, tables
 from tests.interface.page import PAGE, filled
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, structlog.testing.capture_logs():
         parts = asyncio.run(made(Path(folder)))
     _write(PAGE, parts)
-    for page in (conformance, alarm_page):
+    for page in (conformance, alarm_page, rules_file, settings_page, runbook_page):
         _write(page.PAGE, {name: table() for name, table in page.PARTS.items()})
 
 

@@ -22,6 +22,11 @@ def is_open(path: str) -> bool:
     return path in _HEALTH or path in _SIGN_IN or path.startswith(STATIC + "/")
 
 
+def is_health(path: str) -> bool:
+    """Whether it is for machines that look whether the service is well; that looks into the store."""
+    return path in _HEALTH
+
+
 def is_way_in(path: str) -> bool:
     """Whether it is a page of the sign-in, which wants to know whether somebody is signed in already."""
     return path in _SIGN_IN

@@ -12,9 +12,10 @@ from fastapi import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bridge.console.access.closed import STATIC, is_open, is_way_in
+from bridge.console.access.closed import STATIC, is_health, is_open, is_way_in
 from bridge.console.access.names import page_of_ours, page_within
 from bridge.console.access.reception import Reception
+from bridge.console.access.turns import Turns
 from bridge.console.access.visitor import Visitor
 from bridge.console.refusing import status_of, told
 from bridge.console.rendering import Pages
@@ -45,6 +46,7 @@ class Door:
     def __init__(self, app: ASGIApp, reception: Reception) -> None:
         self._app = app
         self._reception = reception
+        self._turns = Turns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -66,8 +68,12 @@ class Door:
         visitor: Visitor | None = request.state.visitor
         if scope["path"] == _STREAM and visitor is not None and visitor.session:
             await self._streamed(visitor.session, request, send)
+        elif scope["path"] == _STREAM or (visitor is None and not is_health(scope["path"])):
+            await self._app(scope, receive, send)  # of an attempt to sign in the address has ten a minute
         else:
-            await self._app(scope, receive, send)
+            address = request.client.host if request.client is not None else ""
+            async with self._turns.turn(f"person {visitor.name}" if visitor is not None else f"address {address}"):
+                await self._app(scope, receive, send)
 
     async def _refused(self, request: Request) -> Response | None:
         """What is answered instead of the route; None where it is open to who comes."""
@@ -81,6 +87,8 @@ class Door:
             return told(request, 403, "This did not come from a page of this console (Origin), and was not done.")
         if is_open(path) and not is_way_in(path):
             return None
+        if not is_open(path) and _is_of_others(request):
+            return told(request, 403, "This was asked for by a page of somebody else's (Sec-Fetch-Site).")
         is_click = path != _STREAM and "x-refresh" not in request.headers
         request.state.visitor = await at.visitor(request, is_click=is_click)
         if request.state.visitor is not None or is_open(path):
@@ -159,6 +167,15 @@ def _came_from_elsewhere(request: Request) -> bool:
     """Whether somebody followed a link of another site, such as a mail's."""
     site, mode = request.headers.get("sec-fetch-site"), request.headers.get("sec-fetch-mode")
     return site in {"cross-site", "same-site"} and mode == "navigate"
+
+
+def _is_of_others(request: Request) -> bool:
+    """Whether a page of another origin asks, and no person who followed its link: to a browser a page of another port
+    of this host is of the same site, and our cookie comes along. A link never leads to an answer for scripts.
+    """
+    if request.headers.get("sec-fetch-site") not in {"cross-site", "same-site"}:
+        return False
+    return request.headers.get("sec-fetch-mode") != "navigate" or request.scope["path"].startswith("/api/")
 
 
 def _way_in(back: str, *, due: bool) -> str:

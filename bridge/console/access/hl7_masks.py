@@ -120,7 +120,8 @@ def parts(segment: Segment, message: Message) -> Iterator[Part]:
 def masked_text(text: str | None) -> str | None:
     """A message or answer, as `listing.whole` gives it (a character a byte), with every closed position masked.
 
-    What cannot be read as a message is masked whole.
+    What cannot be read as a message is masked whole, and so is what lies behind the first `MOST` characters: of ten
+    megabytes of short values the masks alone would be ninety.
     """
     if not text:
         return text
@@ -128,14 +129,25 @@ def masked_text(text: str | None) -> str | None:
         message = read(text.encode("latin-1"))
     except BadInput:
         return DOTS
-    return "\r".join(_masked(segment, message) for segment in message.segments)
+    lines, room = [], MOST
+    for segment in message.segments:
+        if room <= 0:
+            lines.append(DOTS)
+            break
+        lines.append(_masked(segment, message, room))
+        room -= len(segment.line)
+    return "\r".join(lines)
 
 
-def _masked(segment: Segment, message: Message) -> str:
+def _masked(segment: Segment, message: Message, room: int) -> str:
     if not segment.name:
         return DOTS
-    said = (
-        part.before + (part.text if not part.text or is_open(segment.name, part.field, part.text) else DOTS)
-        for part in parts(segment, message)
-    )
-    return segment.name + "".join(said)
+    said = [segment.name]
+    for part in parts(segment, message):
+        if room <= 0:
+            said.append(DOTS)
+            break
+        said.append(part.before)
+        said.append(part.text if not part.text or is_open(segment.name, part.field, part.text) else DOTS)
+        room -= len(part.before) + len(part.text)
+    return "".join(said)

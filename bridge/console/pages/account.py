@@ -1,6 +1,8 @@
 """One's own password, sessions and tokens."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from bridge.console.access.cookies import SESSION
@@ -65,7 +67,7 @@ async def token(
 
 
 @router.post("/account/sessions/{session}/end")
-async def end(session: int, reception: OfReception, visitor: OfVisitor) -> Response:
+async def end(session: Annotated[int, Path(ge=1, le=10**18)], reception: OfReception, visitor: OfVisitor) -> Response:
     """One of my sessions or tokens ends; an admin may end anybody's token. Its own session ends by signing out."""
     require_person(visitor)
     await reception.persons.end(visitor, session)

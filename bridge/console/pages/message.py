@@ -1,5 +1,6 @@
 """One message with every stage of it, side by side, and what can be done with it."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -46,7 +47,7 @@ async def message(
 ) -> Response:
     """The page."""
     found = await look(desk, message_id, visitor, revealing)
-    return pages.page(request, "message.html", **shown(found, desk.clock, visitor, done=DONE.get(done, "")))
+    return await _page(request, pages, found, desk, visitor, done=DONE.get(done, ""))
 
 
 @router.get("/messages/{message_id}/parts/{part}", response_class=HTMLResponse)
@@ -69,7 +70,7 @@ async def part(
     if version == found.version:
         return Response(status_code=204)
     context = shown(found, desk.clock, visitor) | {"standing": standing or found.standing}
-    return pages.page(request, f"partials/message_{part}.html", **context)
+    return await asyncio.to_thread(pages.page, request, f"partials/message_{part}.html", **context)
 
 
 @router.post("/messages/{message_id}/reveal", dependencies=[OPERATOR])
@@ -92,9 +93,19 @@ async def look(desk: Desk, message_id: int, visitor: Visitor, revealing: Reveali
     return await looked(desk, message_id, revealed=revealed, initials=visitor.may(Role.OPERATOR))
 
 
-def answer(request: Request, pages: Pages, found: Looked, desk: Desk, visitor: Visitor, **more: Any) -> HTMLResponse:
+async def answer(
+    request: Request, pages: Pages, found: Looked, desk: Desk, visitor: Visitor, **more: Any
+) -> HTMLResponse:
     """The page again, with why something was refused and what was typed."""
-    return pages.page(request, "message.html", status=409, **shown(found, desk.clock, visitor, **more))
+    return await _page(request, pages, found, desk, visitor, status=409, **more)
+
+
+async def _page(
+    request: Request, pages: Pages, found: Looked, desk: Desk, visitor: Visitor, *, status: int = 200, **more: Any
+) -> HTMLResponse:
+    """In a thread: a message of many values is a page of megabytes, and orders are answered by the loop."""
+    context = shown(found, desk.clock, visitor, **more)
+    return await asyncio.to_thread(pages.page, request, "message.html", status=status, **context)
 
 
 def shown(

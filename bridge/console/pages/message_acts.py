@@ -13,6 +13,7 @@ from bridge.console.desk import Desk, OfDesk
 from bridge.console.pages.message import MessageId, answer, look
 from bridge.console.rendering import OfPages, Pages
 from bridge.console.stages.offers import for_page
+from bridge.console.stages.standing import still
 from bridge.errors import ActionRefused
 
 router = APIRouter(dependencies=[OPERATOR], include_in_schema=False)
@@ -33,12 +34,31 @@ class _Asking:
         self._revealing = revealing
 
     async def do(
-        self, message_id: int, target: str, verb: str, wanted: dict[str, Any], *, done: str, typed: dict[str, str]
+        self,
+        message_id: int,
+        target: str,
+        verb: str,
+        wanted: dict[str, Any],
+        *,
+        done: str,
+        typed: dict[str, str],
+        seen: str = "",
     ) -> Response:
-        """Do it and go back to the page; where it is refused, the page says why and keeps what was typed."""
+        """Do it and go back to the page; where it is refused, the page says why and keeps what was typed.
+
+        `seen` is how the message stood when the form was made.
+        """
+        acted = perform(
+            self._desk.acting,
+            self._visitor.name,
+            target,
+            verb,
+            Wanted(**wanted),
+            still=still(self._desk, message_id, seen),
+        )
         try:
             # A browser that goes away does not take the act with it: what is done is noted.
-            await asyncio.shield(perform(self._desk.acting, self._visitor.name, target, verb, Wanted(**wanted)))
+            await asyncio.shield(acted)
         except ActionRefused as refused:
             return await self.refuse(message_id, for_page(str(refused)), typed)
         self._desk.changes.tell()  # not every act is announced by its commit
@@ -47,7 +67,7 @@ class _Asking:
     async def refuse(self, message_id: int, why: str, typed: dict[str, str]) -> Response:
         """The page again."""
         found = await look(self._desk, message_id, self._visitor, self._revealing)
-        return answer(self._request, self._pages, found, self._desk, self._visitor, refused=why, typed=typed)
+        return await answer(self._request, self._pages, found, self._desk, self._visitor, refused=why, typed=typed)
 
 
 def _asking(request: Request, desk: OfDesk, pages: OfPages, visitor: OfVisitor, revealing: OfRevealing) -> _Asking:
@@ -58,7 +78,9 @@ OfAsking = Annotated[_Asking, Depends(_asking)]
 
 
 @router.post("/messages/{message_id}/release")
-async def release(message_id: MessageId, asking: OfAsking, order: Text = "", reason: Text = "") -> Response:
+async def release(
+    message_id: MessageId, asking: OfAsking, order: Text = "", reason: Text = "", seen: Text = ""
+) -> Response:
     """Let a held message go on; `order` is `id:N` of a listed candidate, or `none`."""
     wanted: dict[str, Any] = _reasoned(reason)
     if order == _WITHOUT:
@@ -66,23 +88,25 @@ async def release(message_id: MessageId, asking: OfAsking, order: Text = "", rea
     elif order:
         wanted["order"] = order
     typed = {"verb": "release", "order": order, "reason": reason}
-    return await asking.do(message_id, str(message_id), "release", wanted, done="release", typed=typed)
+    return await asking.do(message_id, str(message_id), "release", wanted, done="release", typed=typed, seen=seen)
 
 
 @router.post("/messages/{message_id}/replay")
-async def replay(message_id: MessageId, asking: OfAsking, reason: Text = "") -> Response:
+async def replay(message_id: MessageId, asking: OfAsking, reason: Text = "", seen: Text = "") -> Response:
     """Understand it anew."""
     typed = {"verb": "replay", "reason": reason}
-    return await asking.do(message_id, str(message_id), "replay", _reasoned(reason), done="replay", typed=typed)
+    wanted = _reasoned(reason)
+    return await asking.do(message_id, str(message_id), "replay", wanted, done="replay", typed=typed, seen=seen)
 
 
 @router.post("/messages/{message_id}/discard")
-async def discard(message_id: MessageId, asking: OfAsking, reason: Text = "") -> Response:
+async def discard(message_id: MessageId, asking: OfAsking, reason: Text = "", seen: Text = "") -> Response:
     """It never becomes a task."""
     typed = {"verb": "discard", "reason": reason}
     if not reason.strip():
         return await asking.refuse(message_id, NO_REASON, typed)
-    return await asking.do(message_id, str(message_id), "discard", _reasoned(reason), done="discard", typed=typed)
+    wanted = _reasoned(reason)
+    return await asking.do(message_id, str(message_id), "discard", wanted, done="discard", typed=typed, seen=seen)
 
 
 @router.post("/messages/{message_id}/resolve")

@@ -1,6 +1,8 @@
 """Who may sign in, for admins: make, change the role, disable, reset the password, end a token."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from bridge.console.access.reception import OfReception, Reception
@@ -11,6 +13,8 @@ from bridge.console.pages.sign_in import Text, sentence
 from bridge.console.rendering import OfPages, Pages
 from bridge.errors import ActionRefused
 from bridge.store import people
+
+RowId = Annotated[int, Path(ge=1, le=10**18)]
 
 router = APIRouter(prefix="/people", dependencies=[ADMIN], include_in_schema=False)
 
@@ -42,7 +46,7 @@ async def make(
 
 
 @router.post("/{person}/role")
-async def change_role(person: int, reception: OfReception, visitor: OfVisitor, role: Text = "") -> Response:
+async def change_role(person: RowId, reception: OfReception, visitor: OfVisitor, role: Text = "") -> Response:
     """Another role."""
     _require_admin_in_person(reception, visitor)
     await reception.persons.change_role(visitor, person, _role(role))
@@ -50,7 +54,7 @@ async def change_role(person: int, reception: OfReception, visitor: OfVisitor, r
 
 
 @router.post("/{person}/disable")
-async def disable(person: int, reception: OfReception, visitor: OfVisitor) -> Response:
+async def disable(person: RowId, reception: OfReception, visitor: OfVisitor) -> Response:
     """Out at once."""
     _require_admin_in_person(reception, visitor)
     await reception.persons.disable(visitor, person, disabled=True)
@@ -58,7 +62,7 @@ async def disable(person: int, reception: OfReception, visitor: OfVisitor) -> Re
 
 
 @router.post("/{person}/enable")
-async def enable(person: int, reception: OfReception, visitor: OfVisitor) -> Response:
+async def enable(person: RowId, reception: OfReception, visitor: OfVisitor) -> Response:
     """In again, with the password of before."""
     _require_admin_in_person(reception, visitor)
     await reception.persons.disable(visitor, person, disabled=False)
@@ -72,7 +76,7 @@ async def reset_password(
     reception: OfReception,
     pages: OfPages,
     visitor: OfVisitor,
-    person: int,
+    person: RowId,
     password: Text = "",
 ) -> Response:
     """A new password, which also unlocks; as with a new person."""
@@ -82,7 +86,7 @@ async def reset_password(
 
 
 @router.post("/tokens/{session}/end")
-async def end(session: int, reception: OfReception, visitor: OfVisitor) -> Response:
+async def end(session: RowId, reception: OfReception, visitor: OfVisitor) -> Response:
     """Somebody's token ends."""
     _require_admin_in_person(reception, visitor)
     await reception.persons.end(visitor, session)

@@ -204,7 +204,7 @@ async def replay(
     desk: OfDesk,
     pages: OfPages,
     visitor: OfVisitor,
-    message: Annotated[list[int], Form(max_length=1000)],
+    message: Annotated[list[MessageId], Form(max_length=1000)],
     kind: Annotated[Literal["HELD", "REJECTED", ""], Form()] = "",
     reason: Text = "",
     why: Text = "",

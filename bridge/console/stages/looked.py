@@ -16,6 +16,7 @@ from bridge.console.stages.header_shown import HeaderShown, header_shown
 from bridge.console.stages.hl7_shown import Shown, anchor_of, hl7_shown, plain_shown, used_places
 from bridge.console.stages.offers import Offers, offers
 from bridge.console.stages.replayed import Comparison, generations, would_be_now
+from bridge.console.stages.standing import standing
 from bridge.console.stages.steps import Step, steps
 from bridge.dispatch.acts.audited import look
 from bridge.dispatch.acts.outlook import outlook
@@ -89,7 +90,7 @@ class Looked:
 async def looked(desk: Desk, message_id: int, *, revealed: bool, initials: bool) -> Looked:
     """The message. Raises NotThere. `initials`: whose task a doubt is of may be told as far as `resolving` masks it."""
 
-    def read(conn: Connection) -> tuple[dict[str, Any], dict[str, Any], Case, Any] | None:
+    def read(conn: Connection) -> tuple[dict[str, Any], dict[str, Any], Case, Any, str] | None:
         found = listing.whole(conn, message_id)
         if found is None:
             return None
@@ -101,38 +102,42 @@ async def looked(desk: Desk, message_id: int, *, revealed: bool, initials: bool)
             own = [int(t["order_id"]) for t in besides["tasks"] if t["order_id"]]
             both = sides(conn, row.understood, site_authority=authority, attached=own)
             found["sides"] = both.as_json() if both is not None else None
-        return found, besides, case, row
+        return found, besides, case, row, standing(conn, desk, row, case)
 
     got = await desk.store.read(read)
     if got is None:
         raise NotThere(f"there is no message {message_id}")
-    found, besides, case, row = got
+    found, besides, case, row, stands = got
     for task, more in zip(found["tasks"], besides["tasks"], strict=True):
         task.update(more)
     compared = list(generations(found["tasks"], revealed=revealed))
     if case.state in _BEFORE_AND_AFTER and not case.told_no:
         compared += await would_be_now(desk, row, found, revealed=revealed)
-    seen = _masked(found, initials=initials) if not revealed else found
-    received, header = await asyncio.to_thread(_received, desk, row, found, revealed)
-    return Looked(
-        id=message_id,
-        revealed=revealed,
-        found=seen,
-        beside=besides,
-        case=case,
-        offers=offers(case),
-        steps=steps(found, case),
-        received=received,
-        header=header,
-        mapped=_mapped(seen, besides),
-        bodies=[json.dumps(t["body"], ensure_ascii=False, indent=2) for t in seen["tasks"]],
-        proofs=[e["detail"]["proof"] for e in found["history"] if e["detail"] and "proof" in e["detail"]],
-        answer=_bytes_shown(row.answer, revealed=revealed),
-        later=[_later(told, shown, revealed=revealed) for told, shown in _pairs(found, seen)],
-        comparisons=compared,
-        version=_digest(desk, found, besides),
-        standing=f"{case.state}:{case.reason}:{len(found['history'])}",
-    )
+
+    def made() -> Looked:
+        seen = _masked(found, initials=initials) if not revealed else found
+        received, header = _received(desk, row, found, revealed)
+        return Looked(
+            id=message_id,
+            revealed=revealed,
+            found=seen,
+            beside=besides,
+            case=case,
+            offers=offers(case),
+            steps=steps(found, case),
+            received=received,
+            header=header,
+            mapped=_mapped(seen, besides),
+            bodies=[json.dumps(t["body"], ensure_ascii=False, indent=2) for t in seen["tasks"]],
+            proofs=[e["detail"]["proof"] for e in found["history"] if e["detail"] and "proof" in e["detail"]],
+            answer=_bytes_shown(row.answer, revealed=revealed),
+            later=[_later(told, shown, revealed=revealed) for told, shown in _pairs(found, seen)],
+            comparisons=compared,
+            version=_digest(desk, found, besides),
+            standing=stands,
+        )
+
+    return await asyncio.to_thread(made)  # of what a sender made long it takes its time
 
 
 def _masked(found: Mapping[str, Any], *, initials: bool) -> dict[str, Any]:

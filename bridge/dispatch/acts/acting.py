@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge.clock import Clock
-from bridge.dispatch.acts.audited import Acted, Asked, Audited, as_claimed, refusal
+from bridge.dispatch.acts.audited import Acted, Asked, Audited, Still, as_claimed, refusal
 from bridge.dispatch.acts.resolving import Resolving, StatusOf
 from bridge.dispatch.acts.sides import Compared, sides
 from bridge.dispatch.acts.ways import Action, Case, Way
@@ -30,7 +30,10 @@ _FRESH = {"attempts": 0, "next_at": None, "owner": None}
 
 
 class Acting:
-    """The actions, for the console and the command line. `by` is who acts; every refusal is an ActionRefused."""
+    """The actions, for the console and the command line. `by` is who acts; every refusal is an ActionRefused.
+
+    `still` says whether what he saw is what is there: a form of a page that is stale by now is refused.
+    """
 
     def __init__(
         self,
@@ -57,12 +60,19 @@ class Acting:
     # --- release --------------------------------------------------------------------------------------------
 
     async def release(
-        self, message_id: int, *, by: str, reason: str = "", order: str | None = None, without_order: bool = False
+        self,
+        message_id: int,
+        *,
+        by: str,
+        reason: str = "",
+        order: str | None = None,
+        without_order: bool = False,
+        still: Still | None = None,
     ) -> Acted:
         """Let a held message go on. What the match held needs a word: an `order` (a number, or `id:N`, of a listed
         candidate), or `without_order`.
         """
-        asked = Asked(by, "release", message_id, reason, {"without_order": True} if without_order else {})
+        asked = Asked(by, "release", message_id, reason, {"without_order": True} if without_order else {}, still)
         understood = await self._moved(message_id)
 
         def work(tx: Transaction) -> Acted:
@@ -164,9 +174,9 @@ class Acting:
 
     # --- replay and discard ---------------------------------------------------------------------------------
 
-    async def replay(self, message_id: int, *, by: str, reason: str = "") -> Acted:
+    async def replay(self, message_id: int, *, by: str, reason: str = "", still: Still | None = None) -> Acted:
         """Understand a message anew, by the mapping in force now. What the API refused is sent as a new generation."""
-        asked = Asked(by, "replay", message_id, reason)
+        asked = Asked(by, "replay", message_id, reason, still=still)
 
         def work(tx: Transaction) -> Acted:
             row, case = self._audited.allowed(tx.conn, Action.REPLAY, message_id)
@@ -194,9 +204,9 @@ class Acting:
         tx.notify("received", case.message_id)
         return Acted(case.message_id, State.RECEIVED, f"message {case.message_id} is {moved}; it is understood anew")
 
-    async def discard(self, message_id: int, *, by: str, reason: str) -> Acted:
+    async def discard(self, message_id: int, *, by: str, reason: str, still: Still | None = None) -> Acted:
         """It never becomes a task. What waited behind it goes on."""
-        asked = Asked(by, "discard", message_id, reason)
+        asked = Asked(by, "discard", message_id, reason, still=still)
 
         def work(tx: Transaction) -> Acted:
             _, case = self._audited.allowed(tx.conn, Action.DISCARD, message_id)

@@ -19,15 +19,22 @@ log = structlog.get_logger()
 _MAY_EXIST = frozenset({State.INTENT, State.IN_DOUBT})
 
 
+Still = Callable[[Connection], bool]
+"""Whether what somebody saw before he asked is what is there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asks for what, and why. `named` is what was named besides: ids and choices, no patient's value."""
+    """Who asks for what, and why. `named` is what was named besides: ids and choices, no patient's value. `still` is
+    asked in the transaction of the act; none: he saw nothing that he could hold against it.
+    """
 
     by: str
     action: str
     message_id: int | None
     why: str = ""
     named: Mapping[str, Any] = field(default_factory=dict)
+    still: Still | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class Audited:
         """Do it. Raises ActionRefused, and then nothing is changed but the audit trail."""
 
         def whole(tx: Transaction) -> tuple[Acted, str]:
+            if asked.still is not None and not asked.still(tx.conn):
+                raise ActionRefused(f"message {asked.message_id} is not what it was when you looked at it: look again")
             acted = work(tx)
             return acted, self._note(tx, asked, audit.DONE, {"state": acted.state, **acted.noted})
 
