@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from bridge.store import line, listing
 from bridge.store.by_time import BEHIND, between
 from bridge.store.schema import message, millis, term
-from bridge.store.terms import OF_PATIENT, Kind, plain, typed
+from bridge.store.terms import OF_PATIENT, OPEN_TO_ALL, Kind, plain, typed
 from bridge.store.word_index import END, begun, of_word, whole_words
 
 FEW = 5_000
@@ -117,10 +117,19 @@ class _Asked:
 
 
 def find(
-    conn: sa.Connection, text: str, filters: Filters = Filters(), *, before: int | None = None, limit: int = 50
+    conn: sa.Connection,
+    text: str,
+    filters: Filters = Filters(),
+    *,
+    before: int | None = None,
+    limit: int = 50,
+    of_patients: bool = True,
 ) -> Page:
-    """A page of what was typed. A word that is a message's id finds that message as well."""
-    asked = _taken_apart(conn, text, filters, before)
+    """A page of what was typed. A word that is a message's id finds that message as well.
+
+    Without `of_patients` nothing is found by whose it is: letter by letter, a search would say what is masked.
+    """
+    asked = _taken_apart(conn, text, filters, before, of_patients=of_patients)
     if asked.low >= asked.high:
         return Page([])
     if asked.high - asked.low > STEP:
@@ -130,8 +139,14 @@ def find(
     return _walked(conn, asked, limit)
 
 
-def _taken_apart(conn: sa.Connection, text: str, filters: Filters, before: int | None) -> _Asked:
-    conditions: list[_Condition] = [tuple(tuple(_Word(w) for w in way) for way in choice) for choice in typed(text)]
+def _taken_apart(conn: sa.Connection, text: str, filters: Filters, before: int | None, *, of_patients: bool) -> _Asked:
+    if of_patients:
+        conditions: list[_Condition] = [tuple(tuple(_Word(w) for w in way) for way in choice) for choice in typed(text)]
+    else:
+        conditions = [
+            tuple((_Word(way[0], kind),) for way in choice if len(way) == 1 for kind in OPEN_TO_ALL)
+            for choice in typed(text)
+        ]
     for value, kind in ((filters.sender, Kind.SENDER), (filters.peer, Kind.PEER)):
         if plain(value):
             conditions.append(((_Word(plain(value), kind),),))

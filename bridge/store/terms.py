@@ -43,6 +43,8 @@ class Kind:
 
 OF_PATIENT = frozenset({Kind.PATIENT, Kind.NAME})
 """What says who the patient is."""
+OPEN_TO_ALL = (Kind.ORDER, Kind.CONTROL, Kind.INSTANCE, Kind.TASK, Kind.SENDER, Kind.PEER)
+"""What says nothing of who the patient is."""
 SAID = frozenset({*OF_PATIENT, Kind.ORDER})
 """What the rules find in a message: another time they may find something else."""
 

@@ -79,3 +79,24 @@ async def test_a_page_of_another_port_of_this_host_asks_in_vain(house: OpenHouse
             assert (await admin.get(path, headers=sent)).status_code == 403, mode
         assert [act for act in await trail(it) if act.action == "reveal"] == []
         assert "Muster" not in (await admin.get("/messages/1")).text
+
+
+async def test_a_viewer_cannot_ask_letter_by_letter_for_what_is_masked(house: OpenHouse) -> None:
+    async with house(**SIGN_IN) as it, two(it) as (admin, viewer):
+        await it.hl7(order("C1", "PL-1", patient="774411", name="Kanari^Zaunkoenig"))
+        await it.settled(1)
+        for typed, by_whom in (
+            ("C1", 1),
+            ("PL-1", 1),
+            ("HIS", 1),
+            ("C1 PL-1", 1),
+            ("k", 0),
+            ("C1 kana", 0),
+            ("7744", 0),
+        ):
+            for person, many in ((admin, 1), (viewer, by_whom)):
+                found = (await person.get("/api/messages", params={"q": typed})).json()["messages"]
+                page = (await person.post("/messages/rows", data={"q": typed})).text
+                assert (len(found), page.count('data-name="Message"')) == (many, many), typed
+        for address in ("/patients", "/api/patients/search"):
+            assert (await viewer.post(address, json={"text": "kanari"})).status_code == 403

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel
 from bridge.console.access import masks
 from bridge.console.access.refusals import NotThere
 from bridge.console.access.revealing import OfRevealing
-from bridge.console.access.visitor import VIEWER, OfVisitor
+from bridge.console.access.visitor import VIEWER, OfVisitor, Role
 from bridge.console.desk import OfDesk
 from bridge.dispatch.acts.outlook import outlook
 from bridge.domain.states import State
@@ -38,6 +38,7 @@ class Found(BaseModel):
 @router.get("")
 async def messages(
     desk: OfDesk,
+    visitor: OfVisitor,
     q: Annotated[str, Query(max_length=200, description="Words, each by its beginning; all must be there.")] = "",
     state: Annotated[list[State] | None, Query()] = None,
     kind: Annotated[str, Query(pattern="^(hl7|dicom|)$")] = "",
@@ -49,10 +50,16 @@ async def messages(
     before: Annotated[int | None, Query(ge=1, le=10**18)] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Found:
-    """Messages by what people know of them: patient, order, accession or control number, SOP instance, task id."""
+    """Messages by what people know of them: patient, order, accession or control number, SOP instance, task id.
+
+    A viewer finds nothing by whose it is: what is masked for him cannot be asked for either.
+    """
     kinds = [kind] if kind else ()
     filters = search.Filters(state or (), kinds, type or (), sender, peer, since, until)
-    page = await desk.store.read(lambda conn: search.find(conn, q, filters, before=before, limit=limit))
+    whose = visitor.may(Role.OPERATOR)
+    page = await desk.store.read(
+        lambda conn: search.find(conn, q, filters, before=before, limit=limit, of_patients=whose)
+    )
     following = str(page.next) if page.next is not None else None
     return Found(messages=page.rows, next=following, looked=page.looked or None)
 
@@ -63,7 +70,8 @@ async def message(
 ) -> dict[str, Any]:
     """Every stage: received, mapped, matched, sent, answered, its history, and what can be done with it.
 
-    A patient's values are masked unless `reveal` asks for them, which is for operators, and noted in the audit trail.
+    A patient's values are masked unless `reveal` asks for them, which is for operators, and noted in the audit trail. A
+    masked text of more than 64 K characters ends there.
     """
     if reveal:
         await revealing.reveal(visitor, f"message:{message_id}", message_id=message_id)

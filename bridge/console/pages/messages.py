@@ -15,7 +15,7 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field
 
-from bridge.console.access.visitor import VIEWER
+from bridge.console.access.visitor import VIEWER, OfVisitor, Role, Visitor
 from bridge.console.desk import Desk, OfDesk
 from bridge.console.rendering import OfPages
 from bridge.domain.states import State
@@ -74,7 +74,7 @@ class Found(BaseModel):
     unread: int  # messages up to this one are not found by their words yet
 
 
-async def _found(desk: Desk, asked: Asked) -> Found:
+async def _found(desk: Desk, asked: Asked, visitor: Visitor) -> Found:
     zone = ZoneInfo(desk.settings.site.time_zone)
     filters = search.Filters(
         states=asked.state,
@@ -90,7 +90,9 @@ async def _found(desk: Desk, asked: Asked) -> Found:
         text = asked.q.strip()
         private = search.may_name_a_patient(conn, text)
         return Found(
-            page=search.find(conn, text, filters, before=asked.before, limit=_PAGE),
+            page=search.find(
+                conn, text, filters, before=asked.before, limit=_PAGE, of_patients=visitor.may(Role.OPERATOR)
+            ),
             named=search.named(conn, text) if text else None,
             private=private,
             linked=bool(typed(text)) and not private,
@@ -135,15 +137,19 @@ def _shown(request: Request, pages: OfPages, template: str, asked: Asked, found:
 
 
 @router.get("/messages", response_class=HTMLResponse)
-async def messages(request: Request, asked: Annotated[Asked, Query()], desk: OfDesk, pages: OfPages) -> HTMLResponse:
+async def messages(
+    request: Request, asked: Annotated[Asked, Query()], desk: OfDesk, pages: OfPages, visitor: OfVisitor
+) -> HTMLResponse:
     """The page, as its address says."""
-    return _shown(request, pages, "messages.html", asked, await _found(desk, asked))
+    return _shown(request, pages, "messages.html", asked, await _found(desk, asked, visitor))
 
 
 @router.post("/messages", response_class=HTMLResponse)
-async def asked_for(request: Request, asked: Annotated[Asked, Form()], desk: OfDesk, pages: OfPages) -> Response:
+async def asked_for(
+    request: Request, asked: Annotated[Asked, Form()], desk: OfDesk, pages: OfPages, visitor: OfVisitor
+) -> Response:
     """What was typed, with Enter: straight to the one message of that name, or to the address of what was found."""
-    found = await _found(desk, asked)
+    found = await _found(desk, asked, visitor)
     if found.named is not None and asked.before is None and not asked.narrowed():
         number, what = found.named
         if what == "task" or [row.id for row in found.page.rows] == [str(number)]:
@@ -154,9 +160,11 @@ async def asked_for(request: Request, asked: Annotated[Asked, Form()], desk: OfD
 
 
 @router.post("/messages/rows", response_class=HTMLResponse)
-async def rows(request: Request, asked: Annotated[Asked, Form()], desk: OfDesk, pages: OfPages) -> HTMLResponse:
+async def rows(
+    request: Request, asked: Annotated[Asked, Form()], desk: OfDesk, pages: OfPages, visitor: OfVisitor
+) -> HTMLResponse:
     """The list alone, as one types, and again where something changed."""
-    found = await _found(desk, asked)
+    found = await _found(desk, asked, visitor)
     part = _shown(request, pages, "partials/messages_rows.html", asked, found)
     if "x-refresh" not in request.headers:
         part.headers["hx-replace-url"] = _address(asked, text=found.linked)
