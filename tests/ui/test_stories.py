@@ -8,6 +8,7 @@ from playwright.async_api import Page, expect
 
 from tests.acceptance.scene import House, OpenHouse, order
 from tests.acceptance.test_actions_release import held_beside_its_order
+from tests.acceptance.test_ecg_to_task import recording
 from tests.ui.conftest import PATIENCE, OpenPage
 from tests.ui.looking import seen
 
@@ -122,8 +123,6 @@ async def test_an_ecg_held_for_a_name_mismatch_is_compared_attached_and_becomes_
 async def test_a_rejected_message_is_mapped_anew_and_replayed(house: OpenHouse, look: OpenPage, tmp_path: Path) -> None:
     async with house(BRIDGE_ORDERS__CREATE="on_recording") as it:
         it.sandbox.faults.add("400", on="tasks", times=1)
-        from tests.acceptance.test_ecg_to_task import recording  # noqa: PLC0415
-
         await it.store(recording(tmp_path))
         (row,) = await it.settled(1)
         assert row.state == "REJECTED"
@@ -208,3 +207,18 @@ async def test_a_pasted_message_shows_its_task_its_trace_and_the_answer(house: O
         await expect(page.get_by_text("MSA|AA|C9").first).to_be_visible()
         assert await seen(page, "mapping") == []
         assert await it.messages() == []
+
+
+async def test_what_a_search_finds_is_replayed_in_one_go(house: OpenHouse, look: OpenPage, tmp_path: Path) -> None:
+    async with house() as it:
+        it.sandbox.faults.add("400", on="tasks", times=1)
+        await it.store(recording(tmp_path))
+        (row,) = await it.settled(1)
+        page = await look(console(it))
+        await page.goto("/messages?state=REJECTED")
+        await page.get_by_role("button", name="Replay the 1 held or refused").click()
+        await page.get_by_label(re.compile("^Why")).fill("the mapping was mended")
+        await page.get_by_role("button", name="Replay 1").click()
+        await expect(page.get_by_role("status")).to_have_text("1 is understood anew.")
+        await it.until(lambda rows: rows[0].state == "CREATED")
+        assert row.state == "REJECTED"

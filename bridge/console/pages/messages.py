@@ -49,6 +49,8 @@ class Asked(BaseModel):
     since: _Short = ""
     until: _Short = ""
     before: Annotated[int | None, Field(ge=1, le=2**62)] = None
+    replayed: Annotated[int | None, Field(ge=0, le=1000)] = None  # what came of a replay of what was found
+    refused: Annotated[int | None, Field(ge=0, le=1000)] = None
 
     def narrowed(self) -> bool:
         """Whether anything but the words narrows the list."""
