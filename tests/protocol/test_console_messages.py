@@ -44,7 +44,7 @@ def shown(page: httpx.Response) -> list[str]:
 @pytest.fixture
 async def it(front: OpenFront) -> Front:
     made: Front = await front()
-    await made.person("vera", "viewer")
+    await made.person("vera", "operator")
     return made
 
 
