@@ -44,10 +44,12 @@ class Changes:
         return self._of[who] >= MOST_OF_ONE
 
     async def watch(self, who: str) -> AsyncIterator[bytes]:
-        """A server-sent event for each change (WHATWG HTML §9.2), until the service stops."""
+        """A server-sent event for each change (WHATWG HTML §9.2), until the service stops.
+
+        The first comes at once: what changed between a page and its stream would be seen by nobody.
+        """
         changed = asyncio.Event()
-        if self._over:
-            changed.set()
+        changed.set()
         self._watchers.add(changed)
         self._of[who] += 1
         try:
