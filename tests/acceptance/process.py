@@ -43,7 +43,9 @@ class Service:
     def start(self) -> None:
         """Start and wait for `ready`."""
         command = [sys.executable, "-c", "from bridge.cli import main; main()", "run", "--log-level", "warning"]
-        environment = {**os.environ, **self._environment}
+        # A command that a test ran beside others may have left its settings here: click's runner sets and resets them.
+        others = {k: v for k, v in os.environ.items() if not (k.startswith("BRIDGE_") and "__" in k)}
+        environment = {**others, **self._environment}
         with self._log.open("a") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self._process.stdout is not None
