@@ -1,13 +1,14 @@
 """What the first page says: is it connected, does anything wait and for how long, what must a person see."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from bridge.console.desk import Desk
+from bridge.dispatch.alarms.looking import certificates_of, expiry
 from bridge.domain.states import State
-from bridge.formats.x509 import good_until
-from bridge.settings import TlsSettings
+from bridge.settings import Settings
 from bridge.store import quarantine
 from bridge.store.destinations import standing
 from bridge.store.recent import Flow, Queue, Recent
@@ -59,9 +60,10 @@ async def overview(desk: Desk) -> Overview:
     recent = await desk.lately.figures()
     why = await desk.store.read(quarantine.reason)
     known = await desk.store.read(standing)
+    ends = await asyncio.to_thread(_good_until, desk.settings)
     return Overview(
         recent=recent,
-        listeners=[_way(desk, name, recent) for name in desk.addresses if name != "console"],
+        listeners=[_way(desk, name, recent, ends) for name in desk.addresses if name != "console"],
         goals=[_goal(desk, name, recent, known) for name in desk.settings.cardio.all()],
         before=[q for q in recent.queues if not q.destination],
         for_persons={state: recent.states.get(state, 0) for state in _PERSONS},
@@ -69,26 +71,17 @@ async def overview(desk: Desk) -> Overview:
     )
 
 
-def _way(desk: Desk, name: str, recent: Recent) -> Way:
-    tls = _tls(desk, name)
+def _way(desk: Desk, name: str, recent: Recent, good_until: Mapping[str, datetime | None]) -> Way:
     flow = next((f for f in recent.listeners if f.name == name), Flow(name, None, 0, _NEVER))
-    return Way(name, desk.addresses[name], flow, tls is not None, _days_left(tls, desk.clock.now()))
+    tls = f"{name}.tls"
+    end = good_until.get(tls)
+    days = (end - desk.clock.now()).days if end is not None else None
+    return Way(name, desk.addresses[name], flow, tls in good_until, days)
 
 
-def _tls(desk: Desk, name: str) -> TlsSettings | None:
-    if name == "dicom":
-        return desk.settings.dicom.tls
-    return desk.settings.hl7.all()[name].tls
-
-
-def _days_left(tls: TlsSettings | None, now: datetime) -> int | None:
-    if tls is None:
-        return None
-    try:
-        end = good_until(tls.certificate.read_bytes())
-    except OSError:
-        return None
-    return (end - now).days if end is not None else None
+def _good_until(settings: Settings) -> dict[str, datetime | None]:
+    """Until when each certificate that we show is good, by its setting; None where it cannot be read."""
+    return {setting: expiry(file) for setting, file in certificates_of(settings).items()}
 
 
 def _goal(desk: Desk, name: str, recent: Recent, known: Mapping[str, tuple[bool, str, datetime]]) -> Goal:

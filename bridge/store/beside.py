@@ -115,18 +115,21 @@ def task_row(row: Any) -> dict[str, Any]:
     }
 
 
+BRIEF = (message.c.id, message.c.type, message.c.state, message.c.reason, message.c.received_at)
+"""What `brief` tells of a message."""
+
+
+def brief(row: Any) -> dict[str, str]:
+    """A message beside something else."""
+    return {
+        "id": str(row.id),
+        "type": row.type,
+        "state": row.state,
+        "reason": row.reason,
+        "received_at": moment(row.received_at).isoformat(),
+    }
+
+
 def _rows(conn: Connection, concerned: dict[int, str]) -> list[dict[str, str]]:
-    query = sa.select(message.c.id, message.c.type, message.c.state, message.c.reason, message.c.received_at).where(
-        message.c.id.in_(sorted(concerned))
-    )
-    return [
-        {
-            "id": str(r.id),
-            "type": r.type,
-            "state": r.state,
-            "reason": r.reason,
-            "received_at": moment(r.received_at).isoformat(),
-            "why": concerned[r.id],
-        }
-        for r in conn.execute(query.order_by(message.c.id))
-    ]
+    query = sa.select(*BRIEF).where(message.c.id.in_(sorted(concerned)))
+    return [{**brief(r), "why": concerned[r.id]} for r in conn.execute(query.order_by(message.c.id))]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from bridge.domain.patient import Identifier
 from bridge.store import patients, search
-from bridge.store.beside import task_row
+from bridge.store.beside import BRIEF, brief, task_row
 from bridge.store.port import Connection
 from bridge.store.schema import alias, clinical_order, message, moment, patient, task
 
@@ -124,23 +124,13 @@ def _messages(conn: Connection, values: Sequence[str], ordered: Sequence[int]) -
     named: set[int] = set(ordered)
     for value in values:
         named.update(int(m.id) for m in search.find(conn, value, limit=MOST).rows)
-    columns = (message.c.id, message.c.type, message.c.state, message.c.reason, message.c.received_at)
     query = (
-        sa.select(*columns)
+        sa.select(*BRIEF)
         .where(message.c.id.in_(sorted(named)), sa.or_(message.c.order_key.in_(values), message.c.id.in_(ordered)))
         .order_by(message.c.id.desc())
         .limit(MOST)
     )
-    return [
-        {
-            "id": str(r.id),
-            "type": r.type,
-            "state": r.state,
-            "reason": r.reason,
-            "received_at": moment(r.received_at).isoformat(),
-        }
-        for r in conn.execute(query)
-    ]
+    return [brief(r) for r in conn.execute(query)]
 
 
 def of_order(conn: Connection, value: str, authority: str, *, site_authority: str) -> dict[str, Any] | None:
