@@ -214,7 +214,7 @@ class SqliteStore:
 
     def read_from_thread(self, work: Callable[[sa.Connection], T]) -> T:
         try:
-            with self._readers.connect() as conn:
+            with self._readers.connect() as conn, conn.begin():
                 return work(conn)
         except (sa.exc.DBAPIError, sqlite3.Error) as cause:
             raise self._mapped(cause) from cause
@@ -368,7 +368,10 @@ def writer_engine(path: Path) -> sa.Engine:
 
 
 def reader_engine(path: Path) -> sa.Engine:
-    """Connections that can only read; also from another process, beside a running service."""
+    """Connections that can only read; also from another process, beside a running service.
+
+    A transaction sees one moment: the driver begins none of its own for reading.
+    """
     engine = sa.create_engine(
         f"sqlite:///file:{path}?mode=ro&uri=true",
         poolclass=sa.pool.QueuePool,
@@ -378,6 +381,11 @@ def reader_engine(path: Path) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _connect(raw: sqlite3.Connection, _: Any) -> None:
+        raw.isolation_level = None
         raw.execute(f"PRAGMA cache_size=-{READER_CACHE}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(conn: sa.Connection) -> None:
+        cast("sqlite3.Connection", conn.connection.driver_connection).execute("BEGIN")
 
     return engine

@@ -19,7 +19,7 @@ from bridge.domain.task import Mapped, NumberKind, OrderNumber
 from bridge.errors import StoreConflict, StoreError, StoreRefused
 from bridge.store import book, inbox, line, listing, migrate, patients, sqlite, tasks
 from bridge.store.port import Notice
-from bridge.store.schema import event, message, metadata
+from bridge.store.schema import event, mark, message, metadata
 from bridge.store.sqlite import SqliteStore, reader_engine, writer_engine
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -393,3 +393,16 @@ async def test_f24_work_that_was_interrupted_is_given_back(store: SqliteStore) -
         await store.write(lambda tx, i=message_id: line.release(tx, i, at=NOW))  # type: ignore[misc]
     claimed = await store.write(lambda tx: line.claim(tx, "me", 10, at=NOW))
     assert [c.id for c in claimed] == [waiting, uploading]
+
+
+async def test_a_read_sees_one_moment_however_many_statements_it_has(store: SqliteStore) -> None:
+    """A page that asks twice of a message must not have its tasks of before and its body of after."""
+
+    def work(conn: sa.Connection) -> tuple[int, int]:
+        before = conn.execute(sa.select(sa.func.count()).select_from(mark)).scalar_one()
+        store.write_from_thread(lambda tx: tx.conn.execute(mark.insert(), {"name": "meanwhile", "value": ""}))
+        return before, conn.execute(sa.select(sa.func.count()).select_from(mark)).scalar_one()
+
+    before, after = await store.read(work)
+    assert after == before
+    assert await store.read(lambda conn: conn.execute(sa.select(mark.c.name)).scalars().all().count("meanwhile")) == 1
