@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from bridge.console.access.names import person_name
+from bridge.console.access.passwords import Passwords
 from bridge.store import people
 from bridge.store.schema import session
 from tests.protocol.console_front import GOOD, HERE, OpenFront, field_of
@@ -117,12 +118,26 @@ async def test_wrong_passwords_lock_a_person_for_longer_each_time(front: OpenFro
     assert (person.failures, person.locked_until.timestamp()) == (0, 0)
 
 
-async def test_guesses_at_once_count_one_by_one(front: OpenFront) -> None:
+async def test_guesses_at_once_count_one_by_one(front: OpenFront, monkeypatch: pytest.MonkeyPatch) -> None:
     it = await front()
     await it.person("anna", "admin")
+    fits, guessed, verified = Passwords.fits, asyncio.Event(), asyncio.Event()
+
+    async def slow_where_right(self: Passwords, stored: str, password: str) -> bool:
+        """Verified before the first guess is, and settled behind the last one."""
+        found = await fits(self, stored, password)
+        if found:
+            verified.set()
+            await guessed.wait()
+        return found
+
+    monkeypatch.setattr(Passwords, "fits", slow_where_right)
+    right = asyncio.create_task(it.browser(address="203.0.113.99").post("/sign-in", data=RIGHT))
+    await verified.wait()
     tries = [it.browser(address=f"203.0.113.{n}").post("/sign-in", data=WRONG) for n in range(9)]
-    right = it.browser(address="203.0.113.99").post("/sign-in", data=RIGHT)
-    answers = await asyncio.gather(*tries, right)
+    answers = await asyncio.gather(*tries)
+    guessed.set()
+    answers.append(await right)
     assert [a.status_code for a in answers] == [403] * 10, "the lock of the fifth holds for those behind it"
     why = [a.detail["why"] for a in await it.acts("sign_in_refused")]
     assert why.count("wrong password") == 5
