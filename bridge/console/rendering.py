@@ -1,6 +1,5 @@
 """Templates into answers: the site's times, ages in words, and what every page has."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,13 +34,11 @@ class Pages:
         self._templates.globals |= {"zone": desk.settings.site.time_zone, "Role": Role, "spark": spark}
 
     def page(self, request: Request, name: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-        """A page, or a part of one. Every template has `visitor` (None before the sign-in), `path` and `now`."""
+        """A page, or a part of one. Every template has `visitor` (None before the sign-in) and `path`."""
         visitor: Visitor | None = getattr(request.state, "visitor", None)
         text = self._templates.get_template(name).render(
             visitor=visitor,
             path=request.url.path,
-            now=self._desk.clock.now(),
-            sign_in=self._desk.settings.console.sign_in,
             **context,
         )
         return HTMLResponse(text, status)
@@ -88,4 +85,3 @@ def pages(request: Request) -> Pages:
 
 
 OfPages = Annotated[Pages, Depends(pages)]
-Context = Mapping[str, Any]
