@@ -34,11 +34,12 @@ class Pages:
         self._templates.globals |= {"zone": desk.settings.site.time_zone, "Role": Role, "spark": spark}
 
     def page(self, request: Request, name: str, *, status: int = 200, **context: Any) -> HTMLResponse:
-        """A page, or a part of one. Every template has `visitor` (None before the sign-in) and `path`."""
+        """A page, or a part of one. Every template has `visitor` (None before the sign-in), `path` and `now`."""
         visitor: Visitor | None = getattr(request.state, "visitor", None)
         text = self._templates.get_template(name).render(
             visitor=visitor,
             path=request.url.path,
+            now=self._desk.clock.now(),
             **context,
         )
         return HTMLResponse(text, status)
