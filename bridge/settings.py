@@ -26,8 +26,9 @@ from bridge.hl7_settings import (
     SenderSettings,
     TlsSettings,
 )
-from bridge.setting_kinds import Section, Size, Zone, host_port, is_loopback
+from bridge.setting_kinds import Section, Zone, host_port, is_loopback
 from bridge.setting_origins import Origin, Place, lines_of, places
+from bridge.store_settings import StoreSettings
 
 __all__ = [
     "AlarmSettings",
@@ -45,6 +46,7 @@ __all__ = [
     "Rule",
     "SenderSettings",
     "Settings",
+    "StoreSettings",
     "TlsSettings",
     "WebhookSettings",
     "host_port",
@@ -58,23 +60,6 @@ class SiteSettings(Section):
     time_zone: Zone = "UTC"
     key_file: str = ""
     assigning_authority: str = ""  # what an absent authority of a patient identifier means here
-
-
-class StoreSettings(Section):
-    url: str = "sqlite:///var/bridge.db"
-    payloads: Path = Path("var/payloads")
-    min_free: Size = 5 * 2**30
-    ballast: Size = 64 * 2**20
-    epoch_file: Path | None = None  # none: beside the database; better on a disk that its backups do not bring back
-
-    @property
-    def sqlite_path(self) -> Path:
-        """The file of the embedded store."""
-        if not self.url.startswith("sqlite:///"):
-            raise SettingsError(
-                f"store.url: {self.url.split(':', 1)[0]} stores are not there yet; use sqlite:///path/to/bridge.db"
-            )
-        return Path(self.url.removeprefix("sqlite:///"))
 
 
 class OrderSettings(Section):

@@ -32,8 +32,8 @@ from bridge.settings import (
     RecordingSettings,
     Settings,
     SiteSettings,
-    StoreSettings,
 )
+from bridge.store_settings import StoreSettings
 from tests.interface import alarm_page, conformance, tables
 from tests.interface.page import code, table
 
@@ -47,10 +47,17 @@ WORDS: dict[type[BaseModel], dict[str, str]] = {
         "assigning_authority": "what an absent authority of a patient identifier means here; empty: it stays absent",
     },
     StoreSettings: {
-        "url": "`sqlite:///` and a path; of an absolute one that makes four strokes",
+        "url": "`sqlite:///` and a path (of an absolute one that makes four strokes), or "
+        "`postgresql+psycopg://user@host/database`; several hosts as `?host=one:5432&host=two:5432`",
+        "password_file": "holds the password of PostgreSQL's user, so that it stands in no URL",
+        "folder": "what one process keeps of its own where the store is on PostgreSQL; none: `var`. On SQLite it is "
+        "the database's own folder",
         "payloads": "the folder of recordings and large messages",
         "min_free": "below it nothing new is taken",
         "ballast": "the file that is given up on a full disk, so that states can still be written",
+        "lease": "on PostgreSQL: seconds after which the work of a process that gives no sign of life is another's. At "
+        "the least 2; the same on every host",
+        "poll": "on PostgreSQL: seconds between two looks at what other processes wrote, where no word of it comes",
         "epoch_file": "how far the database has come, kept outside of it; none: beside it. Better on a disk that a "
         "restored backup does not bring back",
     },
