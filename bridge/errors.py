@@ -75,6 +75,10 @@ class CommitUnknown(BridgeError):
     disposition = Disposition.FATAL
 
 
+class Fenced(CommitUnknown):
+    """This process lost its place in the store: another has its work now. Nothing was kept, and it must end."""
+
+
 class StoreRefused(BridgeError):
     """The store cannot be opened: another service holds it, its schema is newer, it cannot be written."""
 

@@ -341,14 +341,22 @@ def times(conn: sa.Connection, message_id: int, reason: str) -> int:
     return int(conn.execute(query).scalar_one())
 
 
-def recover(tx: Transaction, *, at: datetime, keep_waiting: Collection[str] = ()) -> dict[str, int]:
+def recover(
+    tx: Transaction,
+    *,
+    at: datetime,
+    keep_waiting: Collection[str] = (),
+    left_by: sa.ColumnElement[bool] | None = None,
+) -> dict[str, int]:
     """What a start finds: an INTENT without outcome is in doubt, everything else goes on.
 
     Nothing that may have been sent is sent again by this. What waits is due at once, since the cause may be gone (a
     token changed, a network mended), except for the reasons in `keep_waiting` and recordings that wait for an order.
-    Returns how many messages of each kind there were.
+    `left_by` says whose work it is, where others are at theirs; none: everybody's. Returns how many messages of each
+    kind there were.
     """
-    intents = sa.select(message.c.id, message.c.kind, message.c.reason).where(message.c.state == State.INTENT)
+    whose = sa.true() if left_by is None else left_by
+    intents = sa.select(message.c.id, message.c.kind, message.c.reason).where(message.c.state == State.INTENT, whose)
     doubts = tx.conn.execute(intents).all()
     for message_id, kind, reason in doubts:
         tx.conn.execute(
@@ -359,12 +367,15 @@ def recover(tx: Transaction, *, at: datetime, keep_waiting: Collection[str] = ()
         # group: the one in doubt is never sent again.
         after = State.READY if kind == "hl7" or reason == MORE_GROUPS else State.IN_DOUBT
         move(tx, message_id, State.INTENT, after, at=at, reason="interrupted", owner=None)
-    cut = tx.conn.execute(sa.select(message.c.id).where(message.c.state == State.UPLOADING)).scalars().all()
+    uploads = sa.select(message.c.id).where(message.c.state == State.UPLOADING, whose)
+    cut = tx.conn.execute(uploads).scalars().all()
     for message_id in cut:
         move(tx, message_id, State.UPLOADING, State.READY, at=at, reason="interrupted", owner=None)
-    tx.conn.execute(message.update().where(message.c.owner.is_not(None)), {"owner": None})
+    given_back = tx.conn.execute(message.update().where(message.c.owner.is_not(None), whose), {"owner": None})
+    if given_back.rowcount:
+        tx.notify("ready")
     tx.conn.execute(
-        message.update().where(message.c.state == State.RETRY, message.c.reason.not_in([*QUIET, *keep_waiting])),
+        message.update().where(message.c.state == State.RETRY, message.c.reason.not_in([*QUIET, *keep_waiting]), whose),
         {"next_at": millis(at)},
     )
     return {"in_doubt": len(doubts), "resumed": len(cut)}

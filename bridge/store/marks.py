@@ -34,6 +34,10 @@ SYNCED = 10.0
 """Seconds between two syncs of the file."""
 LINE = "line"
 QUARANTINE = "quarantine"
+HOME = "home"
+"""Which database of which server it was written in last, on PostgreSQL."""
+EARLIER_LINES = "earlier_lines"
+"""Lines that a release ended, the newest last: a host that was on one of them when a person decided follows on."""
 _FORM = re.compile(rb"bridge epoch 1\nnewest (\d{20})\nrunning ([01])\nline ([0-9a-f]{16})\nmachine ([0-9a-f]{0,32})\n")
 _NEWEST_AT = len(b"bridge epoch 1\nnewest ")
 _RUNNING_AT = _NEWEST_AT + 20 + len(b"\nrunning ")
@@ -121,6 +125,37 @@ def why_not_trusted(conn: sa.Connection, outside: Epoch | None, machine: str) ->
     if machine and outside.machine and machine != outside.machine:
         return "it was written on another machine"
     return ""
+
+
+def why_not_shared(conn: sa.Connection, outside: Epoch | None, home: str) -> str:
+    """As `why_not_trusted`, of a store that hosts share: one that comes new has no epoch file, and says nothing by it.
+
+    Raises StoreRefused where it is empty and this host knows of a full one.
+    """
+    before = value_of(conn, HOME)
+    if before and before != home:
+        return "it was written in another database: it was restored"
+    if outside is None or not outside.newest:
+        return ""
+    if is_empty(conn):
+        raise StoreRefused(
+            "store.url: the database is empty, and the epoch file of this host knows of a full one: it is not the "
+            "database that this host worked on. Name that one, or restore its newest backup; to begin anew knowingly, "
+            "move the folder of this host away"
+        )
+    if outside.line != value_of(conn, LINE):
+        known = value_of(conn, EARLIER_LINES).split(",")
+        return "" if outside.line in known else "it is of another line than the epoch file of this host"
+    if newest(conn) < outside.newest:
+        return "it is older than the epoch file of this host"
+    return ""
+
+
+def end_line(conn: sa.Connection) -> None:
+    """A person said that this database goes on: on a line of its own."""
+    ended = [*filter(None, value_of(conn, EARLIER_LINES).split(",")), value_of(conn, LINE)]
+    put(conn, EARLIER_LINES, ",".join(filter(None, ended)))
+    put(conn, LINE, fresh_line())
 
 
 class EpochFile:

@@ -37,6 +37,18 @@ def require_known(found: str | None) -> None:
         )
 
 
+def require_newest(conn: sa.Connection) -> None:
+    """Raises StoreRefused where a store has not this version's schema, and is not brought to it by a start."""
+    found = current(conn)
+    if found == newest():
+        return
+    require_known(found)
+    raise StoreRefused(
+        f"store.url: the store's schema is {found or 'not there yet'}, and this version works with {newest()}; "
+        "run `bridge db upgrade` once, beside running services"
+    )
+
+
 def upgrade(engine: sa.Engine) -> None:
     """Bring the store to the newest revision. Raises StoreRefused where its revision is not known here."""
     with engine.connect() as conn:

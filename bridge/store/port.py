@@ -44,7 +44,12 @@ Listener = Callable[[Sequence[Notice]], None]
 
 
 class Store(Protocol):
-    """Durable work. When `write` returns, it is on stable storage."""
+    """Durable work. When `write` returns, it is on stable storage.
+
+    `worker` is the name of this process in it: what it has in hand is marked so.
+    """
+
+    worker: str
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction, in the order of the calls.
@@ -66,3 +71,9 @@ class Store(Protocol):
 
     def subscribe(self, listener: Listener) -> None:
         """`listener` is called in the loop with what each commit announced."""
+
+    async def on_duty(self, name: str) -> None:
+        """Returns when this process has the duty of that name: one process of a store has it at a time, to its end."""
+
+    def may_send(self) -> bool:
+        """Whether what this process has in hand is surely its own still: asked before the first byte of a POST."""

@@ -110,5 +110,5 @@ def release(tx: Transaction, *, at: datetime, send_waiting: bool) -> int:
         for message_id, state in rows:
             move(tx, message_id, State(state), State.HELD, at=at, reason=REASON, owner=None)
     marks.put(tx.conn, marks.QUARANTINE, "")
-    marks.put(tx.conn, marks.LINE, marks.fresh_line())
+    marks.end_line(tx.conn)
     return len(rows)

@@ -348,6 +348,28 @@ term = sa.Table(
     sqlite_with_rowid=False,
 )
 
+worker = sa.Table(
+    "worker",
+    metadata,
+    sa.Column("id", _ID, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),  # the owner of what it has in hand
+    sa.Column("place", sa.Text, nullable=False, default=""),  # which process of which machine: bridge.store.place
+    sa.Column("roles", sa.Text, nullable=False, default=""),
+    sa.Column("version", sa.Text, nullable=False, default=""),
+    sa.Column("started_at", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Column("commits", sa.BigInteger, nullable=False, default=0),  # its sign of life, and how a lost COMMIT ended
+    sa.Column("gone_at", sa.BigInteger, nullable=True),  # from then on it can write nothing any more
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+)
+
+duty = sa.Table(
+    "duty",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("worker", sa.Text, nullable=False),
+)
+
 
 def among(states: Collection[State]) -> sa.ColumnElement[bool]:
     """That a message is open (`OPEN`) or settled, in the very words of the partial index: none serves otherwise."""

@@ -8,11 +8,9 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -20,22 +18,17 @@ import sqlalchemy as sa
 import structlog
 
 from bridge.errors import CommitUnknown, StoreConflict, StoreError, StoreFull, StoreRefused
-from bridge.store import marks, quarantine, soundness
+from bridge.store import line, marks, quarantine, soundness
 from bridge.store.ballast import is_full
 from bridge.store.durable import make_folder, sync_folder
+from bridge.store.grouped import GroupedStore
 from bridge.store.migrate import upgrade
-from bridge.store.port import Listener, Notice, Transaction, Work
-from bridge.store.waiting import Waiting
+from bridge.store.port import Notice, Transaction, Work
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
-GROUP = 128
-"""Works in one commit at the most: bounds how long the first of them waits."""
 _NEWEST = "SELECT max(id) FROM event"
-LONGEST = 0.004
-"""Seconds after which a group takes in no more: whoever comes now, a cart with an object, waits for its commit."""
-
 PATIENCE = 1.0
 """Seconds that a start waits for the lock of a service that was killed."""
 READER_CACHE = 256
@@ -44,40 +37,25 @@ keeps the room for each thread that ever read: 2 MB with SQLite's own 2,000, 12 
 """
 
 
-@dataclass(slots=True)
-class _Job:
-    work: Work[Any]
-    future: "Future[Any] | asyncio.Future[Any]"
-    result: Any = None
-    error: BaseException | None = None
-
-
 _NO_ROOM = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE})
 """I/O errors that a quota, or a file as long as it may get, brings about too (measured: RLIMIT_FSIZE, the first)."""
 
 
-class SqliteStore:
+class SqliteStore(GroupedStore):
     """A store in one file. `open` takes the lock, looks whether the file is sound and the newest of its line, brings
     the schema up and starts the writer.
-
-    `on_full` is called where a write finds no room, in the writer's thread.
     """
 
-    def __init__(self, path: Path, epoch_file: Path | None = None) -> None:
+    driver_error = sqlite3.Error
+    longest = 0.004
+
+    def __init__(self, path: Path, epoch_file: Path | None = None, keep_waiting: Collection[str] = ()) -> None:
+        """`keep_waiting` as for `line.recover`."""
+        super().__init__(writer_engine(path), reader_engine(path))
         self.path = path
-        self.is_fresh = False
-        self.quarantine = ""
         self._epoch = marks.EpochFile(epoch_file or path.with_suffix(".epoch"))
-        self.on_full: Callable[[], object] = lambda: None
-        self._jobs: Waiting[_Job] = Waiting()
-        self._listeners: list[Listener] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
         self._lock_fd = -1
-        self._broken: CommitUnknown | None = None
-        self.on_fatal: Callable[[], object] = lambda: None
-        self._engine = writer_engine(path)
-        self._readers = reader_engine(path)
+        self._keep_waiting = keep_waiting
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Take the store for this process. `quarantine` says afterwards why it may be an older copy, `is_fresh` whether
@@ -93,8 +71,7 @@ class SqliteStore:
         except BaseException:
             self.close()
             raise
-        self._thread = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
-        self._thread.start()
+        self._start_writing()
 
     def _lock(self) -> None:
         """A child that a killed service had just begun may hold its lock a moment longer. Raises BlockingIOError."""
@@ -182,10 +159,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Commit what waits, then let go of the file."""
-        if self._thread is not None:
-            self._jobs.close()
-            self._thread.join()
-            self._thread = None
+        self._stop_writing()
         self._readers.dispose()
         self._engine.dispose()
         self._epoch.close()
@@ -193,103 +167,11 @@ class SqliteStore:
             os.close(self._lock_fd)
             self._lock_fd = -1
 
-    def subscribe(self, listener: Listener) -> None:
-        self._listeners.append(listener)
-
-    def submit(self, work: Work[T]) -> asyncio.Future[T]:
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._jobs.put(_Job(work, future), urgent=False)
-        return future
-
-    async def write(self, work: Work[T]) -> T:
-        return await self.submit(work)
-
-    def write_from_thread(self, work: Work[T]) -> T:
-        future: Future[T] = Future()
-        self._jobs.put(_Job(work, future), urgent=True)
-        return future.result()
-
-    async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        return await asyncio.to_thread(self.read_from_thread, work)
-
-    def read_from_thread(self, work: Callable[[sa.Connection], T]) -> T:
-        try:
-            with self._readers.connect() as conn, conn.begin():
-                return work(conn)
-        except (sa.exc.DBAPIError, sqlite3.Error) as cause:
-            raise self._mapped(cause) from cause
-
-    def _write_all(self) -> None:
-        with self._engine.connect() as conn:
-            while group := self._jobs.group(GROUP):
-                self._commit(conn, group)
-
-    def _commit(self, conn: sa.Connection, group: list[_Job]) -> None:
-        notices: list[Notice] = []
-        try:
-            self._begin(conn)
-            alone, by = len(group) == 1, time.monotonic() + LONGEST
-            for number, job in enumerate(group):
-                if number and time.monotonic() > by:
-                    left = group[number:]
-                    self._jobs.put_back(left, urgent=sum(isinstance(one.future, Future) for one in left))
-                    del group[number:]
-                    break
-                self._run(conn, job, notices, alone=alone)
-            reached = conn.connection.cursor().execute(_NEWEST).fetchone()[0] or 0
-            self._end(conn)
-            self._epoch.note(reached)
-        except Exception as problem:  # noqa: BLE001  edge of the writer's loop: every job of the group is told
-            cause = self._mapped(problem) if isinstance(problem, (sa.exc.DBAPIError, sqlite3.Error)) else problem
-            notices = []
-            for job in group:
-                job.error = job.error or cause
-            if isinstance(cause, CommitUnknown) and self._broken is None:
-                self._broken = cause
-                log.critical("store.commit_unknown", error=type(cause.__cause__).__name__)
-                self.on_fatal()
-            self._roll_back(conn)
-        if any(isinstance(job.error, StoreFull) for job in group):
-            self.on_full()
-        self._tell(group, notices)
-
-    def _roll_back(self, conn: sa.Connection) -> None:
-        """Whatever failed, the next group begins anew. SQLAlchemy keeps the transaction of a failed commit until it is
-        told, and then sends no ROLLBACK of its own.
-        """
-        try:
-            conn.rollback()
-            cast("sqlite3.Connection", conn.connection.driver_connection).rollback()
-        except (sa.exc.SQLAlchemyError, sqlite3.Error) as problem:
-            self._broken = self._broken or CommitUnknown("the store cannot be rolled back")
-            log.critical("store.not_rolled_back", error=type(problem).__name__)
-            self.on_fatal()
+    def recover(self, tx: Transaction, *, at: datetime) -> dict[str, int]:
+        return line.recover(tx, at=at, keep_waiting=self._keep_waiting)
 
     def _begin(self, conn: sa.Connection) -> None:
-        if self._broken is not None:
-            raise self._broken
         conn.begin()
-
-    def _run(self, conn: sa.Connection, job: _Job, notices: list[Notice], *, alone: bool) -> None:
-        """One work in its savepoint: what fails in it leaves its neighbours' work as it is. Alone it needs none."""
-        transaction = Transaction(conn)
-        cursor = conn.connection.cursor()
-        if not alone:
-            cursor.execute("SAVEPOINT work")
-        try:
-            job.result = job.work(transaction)
-        except (sa.exc.DBAPIError, sqlite3.Error) as cause:
-            job.error = self._mapped(cause)
-            if not cast("sqlite3.Connection", conn.connection.driver_connection).in_transaction:
-                raise job.error from cause  # SQLite itself rolled the whole transaction back (disk full, I/O error)
-            _undo(conn, cursor, alone=alone)
-        except Exception as error:  # noqa: BLE001  handed to the caller as it is
-            job.error = error
-            _undo(conn, cursor, alone=alone)
-        else:
-            notices.extend(transaction.notices)
-        if not alone:
-            cursor.execute("RELEASE work")
 
     def _end(self, conn: sa.Connection) -> None:
         try:
@@ -300,7 +182,28 @@ class SqliteStore:
                 raise mapped from cause
             raise CommitUnknown("the store did not say whether the commit took") from cause
 
-    def _mapped(self, error: sa.exc.DBAPIError | sqlite3.Error) -> StoreError | StoreConflict:
+    def _reached(self, conn: sa.Connection, notices: Sequence[Notice]) -> int:  # noqa: ARG002  nobody else hears
+        return int(conn.connection.cursor().execute(_NEWEST).fetchone()[0] or 0)
+
+    def _committed(self, reached: int) -> None:
+        self._epoch.note(reached)
+
+    def _goes_on(self, conn: sa.Connection) -> bool:
+        """SQLite itself rolls the whole transaction back where the disk is full, or fails."""
+        return cast("sqlite3.Connection", conn.connection.driver_connection).in_transaction
+
+    def _reset(self, conn: sa.Connection) -> None:
+        """SQLAlchemy keeps the transaction of a failed commit until it is told, and then sends no ROLLBACK of its
+        own.
+        """
+        try:
+            conn.rollback()
+            cast("sqlite3.Connection", conn.connection.driver_connection).rollback()
+        except (sa.exc.SQLAlchemyError, sqlite3.Error) as problem:
+            unknown = self._broken or CommitUnknown("the store cannot be rolled back")
+            self._break(unknown, "store.not_rolled_back", type(problem).__name__)
+
+    def _mapped(self, error: Exception) -> StoreError | StoreConflict:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         if isinstance(cause, sqlite3.IntegrityError):
             return StoreConflict("a row that must be alone has a twin already")
@@ -312,38 +215,6 @@ class SqliteStore:
     def _is_full(self) -> bool:
         longest = max((file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*")), default=0)
         return is_full(self.path, longest)
-
-    def _tell(self, group: list[_Job], notices: Sequence[Notice]) -> None:
-        """Results to those who wait: threads at once, the loop in one call for the whole group."""
-        for job in group:
-            if isinstance(job.future, Future):
-                _resolve(job)
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._tell_loop, group, notices)
-
-    def _tell_loop(self, group: list[_Job], notices: Sequence[Notice]) -> None:
-        for job in group:
-            if isinstance(job.future, asyncio.Future) and not job.future.done():
-                _resolve(job)
-        if notices:
-            for listener in self._listeners:
-                listener(notices)
-
-
-def _undo(conn: sa.Connection, cursor: Any, *, alone: bool) -> None:
-    if alone:
-        conn.rollback()
-        conn.begin()
-    else:
-        cursor.execute("ROLLBACK TO work")
-
-
-def _resolve(job: _Job) -> None:
-    if job.error is not None:
-        job.future.set_exception(job.error)
-    else:
-        job.future.set_result(job.result)
 
 
 def writer_engine(path: Path) -> sa.Engine:

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from bridge.errors import CommitUnknown, StoreFull
+from bridge.store.grouped import GROUP, Job
 from bridge.store.port import Work
 from bridge.store.schema import metadata
-from bridge.store.sqlite import GROUP, SqliteStore, _Job, writer_engine
+from bridge.store.sqlite import SqliteStore, writer_engine
 from tests.campaign.sim_loop import Life
 
 T = TypeVar("T")
@@ -73,7 +74,7 @@ class SimStore(SqliteStore):
         self._loop = asyncio.get_running_loop()
         self._life, self._mishaps, self._die = life, mishaps, die
         self._conn = disk.conn
-        self._waits: list[_Job] = []
+        self._waits: list[Job] = []
         self._fate = ""
 
     def note(self, reached: int) -> None:
@@ -84,7 +85,7 @@ class SimStore(SqliteStore):
         if not self._life.dead:
             if not self._waits:
                 self._loop.call_later(self._mishaps.dice.random() * 0.02, self._flush)
-            self._waits.append(_Job(work, future))
+            self._waits.append(Job(work, future))
         return future
 
     def _flush(self) -> None:
@@ -94,7 +95,7 @@ class SimStore(SqliteStore):
         if not self._life.dead:
             self._written(group)
 
-    def _written(self, group: list[_Job]) -> None:
+    def _written(self, group: list[Job]) -> None:
         self._fate = self._mishaps.draw()
         if self._fate == "before":
             self._die()
@@ -105,7 +106,7 @@ class SimStore(SqliteStore):
         if self._life.dead:
             raise Crash
         future: Future[T] = Future()
-        self._written([_Job(work, future)])
+        self._written([Job(work, future)])
         if self._life.dead:
             raise Crash
         return future.result()
@@ -120,7 +121,7 @@ class SimStore(SqliteStore):
         with self._engine.connect() as conn:
             return work(conn)
 
-    def _end(self, conn: sa.Connection) -> None:  # type: ignore[override]
+    def _end(self, conn: sa.Connection) -> None:
         """The commit, as the product takes it; the mishaps are the disk's."""
         if self._mishaps.full and not self._mishaps.quiet:
             conn.rollback()

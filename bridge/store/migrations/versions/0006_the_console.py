@@ -43,7 +43,8 @@ def _words() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("ix_term_value", "term", ["value", "message_id"], unique=False)
-    op.execute("INSERT INTO mark (name, value) SELECT 'earlier', max(id) FROM message HAVING max(id) IS NOT NULL")
+    newest = "SELECT 'earlier', CAST(max(id) AS TEXT) FROM message HAVING max(id) IS NOT NULL"
+    op.execute(f"INSERT INTO mark (name, value) {newest}")
 
 
 def _people() -> None:

@@ -1,0 +1,368 @@
+"""The engine for several processes and hosts: PostgreSQL, where one transaction writes at a time in the whole database.
+
+`FOR UPDATE SKIP LOCKED` alone lets two processes claim two messages of one patient side by side, since each skips what
+the other has locked; two receivers could each find that an order is new, or that nothing stands before a message. So
+every group of works begins with one advisory lock (`pg_advisory_xact_lock`), which PostgreSQL frees when the commit is
+durable. Whatever holds on SQLite for one writer holds here for all of them: order within a patient, one row for one
+arrival, ids that are committed in order. What it costs is in the README; reading takes no part in it.
+
+A transaction begins with this process's own row of `worker`. That is its fence (whose row was taken away writes nothing
+any more), its sign of life, and the key by which the outcome of a commit is looked up that nobody answered: `commits`
+counts what took. A frozen process cannot keep the lock: a session that is idle inside a transaction is ended by the
+server after `IDLE`.
+"""
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+import structlog
+from psycopg import errors
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError, CommitUnknown, Fenced, StoreConflict, StoreError, StoreFull, StoreRefused
+from bridge.store import marks, migrate, postgres_facts, quarantine, workers
+from bridge.store.crew import Crew
+from bridge.store.durable import make_folder
+from bridge.store.follower import TOPICS, Follower
+from bridge.store.grouped import GroupedStore
+from bridge.store.port import Notice, Transaction, Work
+from bridge.store.postgres_engine import reader_engine, writer_engine
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+LOCK = 0x6361_7264_696F  # "cardio": of this program in its database
+IDLE = 10.0
+"""Seconds that a process may think inside a transaction, after which the server ends its session. A group takes
+milliseconds."""
+_BEGIN = (
+    "SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; "
+    f"SET LOCAL idle_in_transaction_session_timeout = {round(IDLE * 1000)}; "
+    f"SELECT pg_advisory_xact_lock({LOCK})"
+)
+_OWN = (
+    "UPDATE worker SET commits = commits + 1, seen_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint "
+    "WHERE name = %s AND gone_at IS NULL RETURNING commits, (SELECT max(id) FROM event), "
+    "EXISTS (SELECT FROM mark WHERE name = %s)"
+)
+_NEWEST = "SELECT max(id) FROM event"
+_WORD = "SELECT max(id), pg_notify('bridge', %s) FROM event"
+_OUTCOME = "SELECT commits FROM worker WHERE name = %s"
+AGAIN = 0.25
+"""Seconds between two tries to reach a server that is away."""
+GIVE_UP = 5.0
+"""Seconds for which the end of a commit is still looked up when the service is to end."""
+
+
+class PostgresStore(GroupedStore):
+    """A process's place in a store on PostgreSQL. `folder` is what it keeps of its own on its host."""
+
+    driver_error = psycopg.Error
+    longest = 0.02
+
+    def __init__(
+        self,
+        address: sa.URL,
+        folder: Path,
+        clock: Clock,
+        *,
+        roles: Collection[str] = (),
+        prepare: bool = True,
+        lease: float = 120.0,
+        poll: float = 1.0,
+        epoch_file: Path | None = None,
+        keep_waiting: Collection[str] = (),
+    ) -> None:
+        """`keep_waiting` as for `line.recover`."""
+        super().__init__(writer_engine(address, prepare=prepare), reader_engine(address, prepare=prepare))
+        self.folder = folder
+        self.lease = lease
+        self._clock = clock
+        self._roles = roles
+        self._epoch = marks.EpochFile(epoch_file or folder / "bridge.epoch")
+        self._follower = Follower(address, poll, self.worker, self._heard)
+        self._keep_waiting = keep_waiting
+        self._commits = 0
+        self._newest_before = 0
+        self._alive_at = self._turn_at = 0.0
+        self._warned = False
+        self._closing_at: float | None = None
+        self._lock_fd = -1
+        self._registered = False
+        self.crew = Crew(self, clock, keep_waiting)
+        self.subscribe(self.crew.hear)
+
+    # --- opening and closing ------------------------------------------------------------------------------------
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take a place in the store. `quarantine` says afterwards why it may be an older copy.
+
+        Raises StoreRefused where the server cannot be reached, its schema is not this version's, or the folder is
+        another process's.
+        """
+        self._loop = loop
+        try:
+            self._take_folder()
+            self._enter()
+            self._start_writing()
+            self._follower.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take_folder(self) -> None:
+        path = self.folder / "bridge.lock"
+        try:
+            make_folder(self.folder)
+            self._lock_fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as cause:
+            raise StoreRefused(
+                f"store.folder: {self.folder} is another running bridge's; give each process a folder of its own"
+            ) from cause
+        except OSError as cause:
+            raise StoreRefused(f"store.folder: {self.folder} cannot be written: {cause.strerror}") from cause
+
+    def _enter(self) -> None:
+        """Our schema, the newest of its line, and a row of our own."""
+        outside = self._epoch.read()
+        try:
+            with self._engine.connect() as conn:
+                postgres_facts.require_usable(conn)
+                migrate.require_newest(conn)
+                conn.rollback()
+                self._lock(conn)
+                self._judge(conn, outside)
+                workers.sign_on(conn, self.worker, self._roles, at=self._clock.now())
+                self._newest_before = marks.newest(conn)
+                conn.commit()
+        except (sa.exc.DBAPIError, psycopg.Error) as cause:
+            what = cause.orig if isinstance(cause, sa.exc.DBAPIError) else cause
+            raise StoreRefused(f"store.url: PostgreSQL cannot be used: {postgres_facts.said(what)}") from cause
+        self._registered = True
+        self._alive_at = _since_boot()
+        self._follower.begin(self._newest_before)
+
+    def _judge(self, conn: sa.Connection, outside: marks.Epoch | None) -> None:
+        """An older copy stands in quarantine until a person releases it."""
+        home = postgres_facts.home(conn)
+        found = quarantine.reason(conn)
+        if not found and (found := marks.why_not_shared(conn, outside, home)):
+            quarantine.begin(conn, found)
+        self.quarantine = found
+        if found:
+            return
+        line_now = marks.value_of(conn, marks.LINE)
+        if not line_now:
+            line_now = marks.fresh_line()
+            marks.put(conn, marks.LINE, line_now)
+        marks.put(conn, marks.HOME, home)
+        self._epoch.begin(marks.Epoch(marks.newest(conn), line_now))
+
+    async def release_quarantine(self, work: Work[T]) -> T:
+        """A person's word, written by `work`. Every process ends then, and starts as ever."""
+
+        def write(tx: Transaction) -> T:
+            done = work(tx)
+            marks.put(tx.conn, marks.HOME, postgres_facts.home(tx.conn))
+            return done
+
+        done = await self.write(write)
+        reached, line_now = await self.read(lambda conn: (marks.newest(conn), marks.value_of(conn, marks.LINE)))
+        self._epoch.begin(marks.Epoch(reached, line_now))
+        return done
+
+    def close(self) -> None:
+        """Commit what waits, give back what is in hand, and go."""
+        self._closing_at = time.monotonic()
+        if self._thread is not None and self._broken is None and self._registered:
+            self._sign_off()
+        self._stop_writing()
+        self._follower.stop()
+        self._readers.dispose()
+        self._engine.dispose()
+        self._epoch.close()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def _sign_off(self) -> None:
+        def leave(tx: Transaction) -> None:
+            tx.notify("duty")
+            workers.sign_off(tx, [self.worker], at=self._clock.now(), reason="ended")
+            workers.take_over(tx, at=self._clock.now(), keep_waiting=self._keep_waiting)
+
+        self._registered = False
+        try:
+            self.write_from_thread(leave)
+        except BridgeError as problem:  # others notice it by themselves, a lease later
+            log.warning("worker.not_signed_off", error=type(problem).__name__)
+
+    # --- one transaction ----------------------------------------------------------------------------------------
+
+    def _lock(self, conn: sa.Connection) -> None:
+        raw: Any = conn.connection.driver_connection
+        raw.execute(_BEGIN, prepare=False)
+
+    def _begin(self, conn: sa.Connection) -> None:
+        began = _since_boot()
+        conn.begin()
+        self._lock(conn)
+        row = conn.connection.cursor().execute(_OWN, (self.worker, marks.QUARANTINE)).fetchone()
+        if row is None:
+            self._fence(conn)
+        commits, newest, shut = row
+        if commits != self._commits + 1:
+            self._break(
+                Fenced("the database went back: what was committed is not in it. It is not the newest of its line"),
+                "store.history_lost",
+                f"{self._commits + 1 - commits} commits",
+            )
+        elif bool(shut) != bool(self.quarantine):
+            self._break(Fenced("the quarantine began or is over: this process starts anew"), "store.quarantine", "")
+        if self._broken is not None:
+            raise self._broken
+        self._newest_before = newest or 0
+        self._turn_at = began
+
+    def _fence(self, conn: sa.Connection) -> None:
+        row = conn.connection.cursor().execute(_OUTCOME, (self.worker,)).fetchone()
+        if row is None:
+            problem = Fenced("the database does not know this process: it is not the newest of its line")
+            self._break(problem, "store.history_lost", "no row")
+        else:
+            problem = Fenced("this process was silent for its lease, and its work is another's now")
+            self._break(problem, "store.fenced", "gone")
+        raise problem
+
+    def _reached(self, conn: sa.Connection, notices: Sequence[Notice]) -> int:
+        """The newest event; and a word to the others, which goes out with the commit."""
+        topics = sorted({n.topic for n in notices if n.topic in TOPICS and (n.topic != "ready" or not n.message_id)})
+        cursor = conn.connection.cursor()
+        if notices:
+            row = cursor.execute(_WORD, (f"{self.worker} {','.join(topics)}",)).fetchone()
+        else:
+            row = cursor.execute(_NEWEST).fetchone()
+        return int(row[0] or 0)
+
+    def _end(self, conn: sa.Connection) -> None:
+        self._warned = False
+        raw: Any = conn.connection.driver_connection
+        raw.add_notice_handler(self._on_notice)
+        try:
+            conn.commit()
+        except (sa.exc.DBAPIError, psycopg.Error) as cause:
+            if raw.closed or raw.broken:
+                self._resolve_lost(conn, cause)
+            else:
+                raise  # the server itself says that nothing took
+        finally:
+            raw.remove_notice_handler(self._on_notice)
+        self._commits += 1
+        if self._warned:
+            raise CommitUnknown("the commit took here, and its standby did not say so")
+
+    def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        """The only word of a commit that did not wait for its standby (a person cancelled it) is a warning."""
+        self._warned = self._warned or notice.severity_nonlocalized == "WARNING"
+
+    def _resolve_lost(self, conn: sa.Connection, cause: Exception) -> None:
+        """A COMMIT that nobody answered: looked up by its key, however long that takes; nothing is said until then."""
+        log.warning("store.commit_lost", error=type(cause).__name__)
+        while True:
+            conn.invalidate()
+            conn.rollback()
+            try:
+                conn.begin()
+                self._lock(conn)  # whoever still commits for us holds it
+                row = conn.connection.cursor().execute(_OUTCOME, (self.worker,)).fetchone()
+                conn.rollback()
+            except (sa.exc.DBAPIError, psycopg.Error):
+                if self._closing_at is not None and time.monotonic() - self._closing_at > GIVE_UP:
+                    raise CommitUnknown("the store did not say whether the commit took") from cause
+                time.sleep(AGAIN)
+                continue
+            found = -1 if row is None else int(row[0])
+            log.info("store.commit_found", took=found == self._commits + 1)
+            if found == self._commits:
+                raise StoreError("the connection was lost, and the commit did not take") from cause
+            if found != self._commits + 1:
+                raise Fenced("the database went back: what was committed is not in it") from cause
+            return
+
+    def _committed(self, reached: int) -> None:
+        self._alive_at = self._turn_at
+        self._follower.skip(self._newest_before, reached)
+        self._epoch.note(reached)
+
+    def _goes_on(self, conn: sa.Connection) -> bool:
+        raw: Any = conn.connection.driver_connection
+        return not (raw.closed or raw.broken)
+
+    def _reset(self, conn: sa.Connection) -> None:
+        try:
+            conn.rollback()
+            raw: Any = conn.connection.driver_connection
+            if not (raw.closed or raw.broken):
+                raw.rollback()
+                return
+        except (sa.exc.SQLAlchemyError, psycopg.Error):
+            pass
+        conn.invalidate()
+        conn.rollback()
+
+    def _mapped(self, error: Exception) -> BridgeError:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        if isinstance(cause, errors.IntegrityError):
+            return StoreConflict("a row that must be alone has a twin already")
+        if isinstance(cause, (errors.DiskFull, errors.ConfigurationLimitExceeded)):
+            return StoreFull("the store's disk is full")
+        return StoreError(f"the store refused a statement: {type(cause).__name__}")
+
+    def read_from_thread(self, work: Callable[[sa.Connection], T]) -> T:
+        """A connection that a restart of the server cut is replaced: a read can be done again."""
+        for last in (False, True):
+            with self._readers.connect() as conn:
+                try:
+                    with conn.begin():
+                        return work(conn)
+                except (sa.exc.DBAPIError, psycopg.Error) as cause:
+                    raw: Any = conn.connection.driver_connection if not conn.invalidated else None
+                    cut = raw is None or raw.closed or raw.broken
+                    if raw is not None and cut:
+                        conn.invalidate()
+                    if last or not cut:
+                        raise self._mapped(cause) from cause
+        raise AssertionError("a read is done or raises")
+
+    # --- the others ---------------------------------------------------------------------------------------------
+
+    def recover(self, tx: Transaction, *, at: datetime) -> dict[str, int]:
+        gone = workers.surely_gone(tx.conn)
+        if gone:
+            workers.sign_off(tx, gone, at=at, reason="ended without a word")
+        return workers.take_over(tx, at=at, keep_waiting=self._keep_waiting)
+
+    async def on_duty(self, name: str) -> None:
+        await self.crew.on_duty(name)
+
+    def may_send(self) -> bool:
+        return _since_boot() - self._alive_at < self.lease / 2
+
+    def _heard(self, notices: Sequence[Notice]) -> None:
+        """From the follower's thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._announce, notices)
+
+
+def _since_boot() -> float:
+    """Seconds, those included in which the machine slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,68 @@
+"""What a PostgreSQL server is, and what is asked of it."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from bridge.errors import StoreRefused
+
+OLDEST = 130_000
+"""PostgreSQL 13, the oldest that this is made for (tested: 15)."""
+_WEAK = frozenset({"off"})
+"""`fsync`, `full_page_writes`: a crash may lose or tear what was committed."""
+
+
+def require_usable(conn: sa.Connection) -> None:
+    """Raises StoreRefused that names what to change."""
+    version = int(_shown(conn, "server_version_num"))
+    if version < OLDEST:
+        raise StoreRefused(f"store.url: PostgreSQL {_shown(conn, 'server_version')} is too old; 13 is the oldest")
+    if (found := _shown(conn, "server_encoding")) != "UTF8":
+        raise StoreRefused(
+            f"store.url: the database is encoded in {found}, and a patient's name needs UTF8; make one by "
+            "createdb --encoding=UTF8 --template=template0"
+        )
+    if _shown(conn, "fsync") in _WEAK or _shown(conn, "full_page_writes") in _WEAK:
+        raise StoreRefused("store.url: the server runs with fsync or full_page_writes off, and a power cut loses rows")
+    if conn.exec_driver_sql("SELECT pg_is_in_recovery()").scalar():
+        raise StoreRefused(
+            "store.url: the server is a standby and takes no writes; name the primary, or several hosts with "
+            "target_session_attrs=read-write"
+        )
+
+
+def warnings(conn: sa.Connection) -> list[str]:
+    """What a site should know of its server, each with the way out; none: as it should be."""
+    found = []
+    standbys = conn.exec_driver_sql(
+        "SELECT count(*), count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) FROM pg_stat_replication"
+    ).one()
+    if standbys[0] and not standbys[1]:
+        found.append(
+            "its standby is asynchronous: a failover loses what was acknowledged last, and may send a task twice. Set "
+            "synchronous_standby_names"
+        )
+    if not standbys[0]:
+        found.append("it has no standby: when its disk is gone, what came in since the last backup is gone")
+    if _shown(conn, "data_checksums") == "off":
+        found.append("its data has no checksums: a damaged page goes unnoticed (pg_checksums --enable)")
+    return found
+
+
+def home(conn: sa.Connection) -> str:
+    """Which database of which cluster this is: a restored copy is another one, a promoted standby the same."""
+    return str(
+        conn.exec_driver_sql(
+            "SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid FROM pg_database "
+            "WHERE datname = current_database()"
+        ).scalar()
+    )
+
+
+def said(problem: Any) -> str:
+    """The server's or the client's own words, on one line. They name hosts and tables, and no patient."""
+    return " ".join(str(problem).split())
+
+
+def _shown(conn: sa.Connection, name: str) -> str:
+    return str(conn.exec_driver_sql(f"SHOW {name}").scalar())
