@@ -122,7 +122,6 @@ def simulated(disk: Disk) -> Iterator[None]:
     opens is on this disk.
     """
     with (
-        mock.patch.object(sqlite, "LONGEST", 1e9),
         mock.patch.object(sqlite, "writer_engine", return_value=disk.engine),
         mock.patch.object(sqlite, "reader_engine", return_value=disk.engine),
         mock.patch.object(reading, "survive", _survives),
