@@ -3,25 +3,23 @@
 import asyncio
 import contextlib
 import functools
-import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import structlog
 
 from bridge import logs, notifying
 from bridge.clock import Clock, SystemClock
-from bridge.console.application import application
+from bridge.console.application import application, health_alone
 from bridge.console.connections import BoundedSocket, TimelyProtocol
 from bridge.console.control import controlled
 from bridge.console.desk import Desk
 from bridge.console.metrics import Metrics
 from bridge.dispatch.acts.acting import Acting
-from bridge.dispatch.alarms.announcing import Announcing
+from bridge.dispatch.alarms.announcing import Announcing, Channel
 from bridge.dispatch.alarms.channels import channels_for
 from bridge.dispatch.alarms.looking import Looking
 from bridge.dispatch.answers import Answers
@@ -29,15 +27,15 @@ from bridge.dispatch.at_once import AtOnce
 from bridge.dispatch.deciding import Deciding
 from bridge.dispatch.delivering import Delivering
 from bridge.dispatch.destinations import Destinations
-from bridge.dispatch.last_read import LastRead
 from bridge.dispatch.objects import Objects
-from bridge.dispatch.policy import Reason
 from bridge.dispatch.reading import Reading
 from bridge.dispatch.routing import check_routes
 from bridge.dispatch.telling import Telling
 from bridge.dispatch.watching import Watching
 from bridge.errors import CannotListen, SettingsError
 from bridge.mapping.in_force import rules_in_force
+from bridge.mapping.rules import Rules
+from bridge.opening import Kept, open_store
 from bridge.receive.certificates import Certificates
 from bridge.receive.dicom.acceptor import DicomAcceptor
 from bridge.receive.dicom.commitment import Commitment
@@ -49,12 +47,10 @@ from bridge.receive.mllp_server import MllpServer
 from bridge.receive.replies import Replies
 from bridge.serving import open_socket, serving
 from bridge.settings import Settings, host_port
-from bridge.store import destinations, earlier, inbox, line, marks, quarantine
+from bridge.store import destinations, earlier, quarantine
 from bridge.store.ballast import Ballast
-from bridge.store.durable import make_folder, write_whole
-from bridge.store.payloads import Payloads
+from bridge.store.engines import AnyStore
 from bridge.store.port import Notice, Transaction
-from bridge.store.sqlite import SqliteStore
 
 log = structlog.get_logger()
 
@@ -66,6 +62,18 @@ ROOM = 5.0
 """Seconds between two looks whether there is room for the ballast again."""
 DRAIN = 65.0
 """Seconds for POSTs in flight: their own deadline, and a little (F43)."""
+ROLES = frozenset({"receive", "dispatch", "console"})
+"""What a process can be: the doors in, the door out, what people look at."""
+Loop = Callable[[], Coroutine[Any, Any, None]]
+
+
+def require_roles(settings: Settings, roles: Collection[str]) -> None:
+    """Raises SettingsError where a part alone cannot work."""
+    if settings.store.is_sqlite and set(roles) != ROLES:
+        raise SettingsError(
+            "--role: a store on SQLite is one process's, which is every part. Parts of their own need store.url on "
+            "PostgreSQL"
+        )
 
 
 @dataclass(slots=True)
@@ -76,133 +84,136 @@ class Running:
     has to do before anybody can sign in at the console.
     """
 
-    store: SqliteStore
+    store: AnyStore
     quarantine: str = ""
     to_do: str = ""
     addresses: dict[str, str] = field(default_factory=dict)
     failed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def site_key(settings: Settings) -> bytes:
-    """The secret behind the keys in searching_tags; made on first start, beside the store.
-
-    Raises SettingsError where it cannot be read or made.
-    """
-    path = Path(settings.site.key_file) if settings.site.key_file else settings.store.sqlite_path.with_name("site.key")
-    try:
-        make_folder(path.parent)
-        if not path.exists():
-            write_whole(path, secrets.token_hex(32).encode("ascii"))
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError) as cause:
-        raise SettingsError(f"site.key_file: {path} cannot be used: {cause}") from cause
-    if len(key) < 16:
-        raise SettingsError(f"site.key_file: {path} holds no key; remove the empty file and start again")
-    return key
-
-
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """What is on the disk: the database, recordings, and the files beside them."""
+class _Behind:
+    """What works behind the doors, and what the doors reach of it."""
 
-    store: SqliteStore
-    payloads: Payloads
-    ballast: Ballast
-    last_read: LastRead
-    key: bytes
+    goals: Destinations
+    delivering: Delivering
+    way_out: Delivering
+    reading: Reading
+    telling: Telling
+    watching: Watching
+    looking: Looking
+    announcing: Announcing
+    commitment: Commitment | None
 
-
-async def _open_store(stack: contextlib.AsyncExitStack, settings: Settings, clock: Clock) -> _Kept:
-    """What an earlier run left is settled. Raises StoreRefused where it cannot be trusted to be ours and whole."""
-    database = settings.store.sqlite_path
-    ballast = Ballast(database.with_suffix(".ballast"), settings.store.ballast)
-    payloads = Payloads(settings.store.payloads, min_free=settings.store.min_free, ballast=ballast)
-    store = SqliteStore(database, settings.store.epoch_file)
-    store.on_full = ballast.give
-    store.open(asyncio.get_running_loop())
-    stack.callback(store.close)
-    last_read = LastRead(database.with_name("last-read"))
-    stack.callback(last_read.close)
-    stack.callback(store.close)  # before it: what is entered last is noted as well
-    if await store.read(marks.is_empty):
-        payloads.require_none(database)
-    swept = payloads.open()
-    key = site_key(settings)
-    held = await store.write(lambda tx: quarantine.hold(tx, at=clock.now()))
-    found = await store.write(lambda tx: line.recover(tx, at=clock.now(), keep_waiting=(Reason.RATE_LIMITED,)))
-    old = bool(store.quarantine)
-    swept += await store.read(lambda conn: payloads.sweep(lambda name: inbox.refers_to(conn, name), keep=old))
-    log.info("store.opened", swept=swept, **found)
-    if old:
-        log.critical("store.in_quarantine", reason=store.quarantine, held=held)
-    await asyncio.to_thread(ballast.make, settings.store.min_free)
-    return _Kept(store, payloads, ballast, last_read, key)
+    def loops(self, kept: Kept, settings: Settings, clock: Clock, roles: Collection[str]) -> dict[str, Loop]:
+        """What runs in this process, in the order of the starts. In quarantine nothing is sent (F41)."""
+        store, sends = kept.store, not kept.store.quarantine
+        loops: dict[str, Loop] = {"ballast": lambda: _keep_ballast(kept.ballast, settings.store.min_free, clock)}
+        if store.crew is not None:
+            loops["crew"] = store.crew.run
+        duties: dict[str, Loop] = {}
+        if "dispatch" in roles:
+            duties = {
+                "alarms": self.looking.run,
+                "announcing": self.announcing.run,
+                "earlier": lambda: earlier.catch_up(store, clock),
+            }
+            if sends:
+                duties |= {"watching": self.watching.run, "telling": self.telling.run}
+        if "receive" in roles and self.commitment is not None:
+            duties["commitment"] = self.commitment.run
+        if "dispatch" in roles:
+            duties["reading"] = self.reading.run
+        loops |= {name: functools.partial(_on_duty, store, name, run) for name, run in duties.items()}
+        if "dispatch" in roles and sends:
+            loops["delivering"] = self.delivering.run
+        return loops
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
-    """The whole service for as long as the context is open.
+async def running(
+    settings: Settings, clock: Clock | None = None, roles: Collection[str] = ROLES
+) -> AsyncIterator[Running]:
+    """The service, or the parts of it that `roles` name, for as long as the context is open.
 
     Raises SettingsError, StoreRefused or CannotListen, each naming the setting, before anything is taken in.
     """
     clock = clock or SystemClock()
     loop = asyncio.get_running_loop()
+    require_roles(settings, roles)
     rules = rules_in_force(settings)
     check_routes(settings, rules)
-    for one in settings.cardio.all().values():
+    for one in settings.cardio.all().values() if set(roles) != {"receive"} else ():
         one.require_ready()
     channels = channels_for(settings, clock)
     feeds: dict[str, MllpServer] = {}
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, logs.SINK.drain)
-        kept = await _open_store(stack, settings, clock)
-        store, payloads, key = kept.store, kept.payloads, kept.key
+        kept = await open_store(stack, settings, clock, roles)
+        store = kept.store
         up = Running(store, store.quarantine)
         answers = Answers(settings.hl7, clock)
-        goals = Destinations(settings.cardio, store, clock)
-        stack.push_async_callback(goals.aclose)
-        objects = Objects(payloads)
-        door = DicomIntake(store, payloads, clock, settings.dicom)
-        delivering = Delivering(
-            store, payloads, objects, goals, Deciding(settings, key, clock), settings, clock, answers
-        )
-        way_out = cast("Delivering", _Shut()) if store.quarantine else delivering
-        reading = Reading(store, payloads, objects, rules, settings, clock, answers, way_out, door.busy)
+        door = DicomIntake(store, kept.payloads, clock, settings.dicom)
+        behind = _behind_the_doors(kept, settings, rules, clock, answers, door, channels, feeds, roles)
+        stack.push_async_callback(behind.goals.aclose)
         replies = Replies()
         store.subscribe(replies.hear)  # before it is noted how the destinations are
-        await store.write(functools.partial(_note_destinations, settings=settings, clock=clock, shut=up.quarantine))
-        telling = Telling(store, settings.hl7, clock)
-        store.subscribe(_waker(reading, delivering, telling))
-        store.on_fatal = payloads.on_fatal = lambda: loop.call_soon_threadsafe(up.failed.set)
-        commitment = Commitment(store, settings, clock) if settings.dicom.commitment.enabled else None
-        watching = Watching(store, goals, clock)
-        looking = Looking(
-            store, payloads, settings, clock, lambda: {name: one.last_message_at for name, one in feeds.items()}
-        )
-        announcing = Announcing(store, settings, clock, key, channels)
-        store.subscribe(announcing.hear)
-        loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-            "ballast": lambda: _keep_ballast(kept.ballast, settings.store.min_free, clock),
-            "alarms": looking.run,
-            "announcing": announcing.run,
-            "earlier": lambda: earlier.catch_up(store, clock),
-        }
-        if not store.quarantine:
-            loops |= {"watching": watching.run, "telling": telling.run}
-        if commitment is not None:
-            loops["commitment"] = commitment.run
-        loops["reading"] = reading.run
-        if not store.quarantine:
-            loops["delivering"] = delivering.run
-        await _start_work(stack, loops, delivering, up)
-        acting = Acting(store, answers, rules, settings, clock, lambda name, task: goals.client(name).task_status(task))
-        entrance = AtOnce(rules, settings, clock, answers, way_out, kept.last_read)
-        metrics = Metrics(store, payloads, clock)
-        desk = Desk(store, payloads, settings, rules, answers, acting, metrics, clock, key, up.addresses)
+        if "dispatch" in roles:
+            await store.write(functools.partial(_note_destinations, settings=settings, clock=clock, shut=up.quarantine))
+        store.subscribe(_waker(behind.reading, behind.delivering, behind.telling))
+        store.subscribe(behind.announcing.hear)
+        store.on_fatal = kept.payloads.on_fatal = lambda: loop.call_soon_threadsafe(up.failed.set)
+        await _start_work(stack, behind.loops(kept, settings, clock, roles), behind.delivering, up)
+        status_of = behind.goals.client
+        acting = Acting(store, answers, rules, settings, clock, lambda name, task: status_of(name).task_status(task))
+        metrics = Metrics(store, kept.payloads, clock)
+        desk = Desk(store, kept.payloads, settings, rules, answers, acting, metrics, clock, kept.key, up.addresses)
         store.subscribe(desk.changes.hear)
         await stack.enter_async_context(controlled(desk))
-        await _open_doors(stack, settings, replies, entrance, door, commitment, up, desk, feeds)
+        await _open_console(stack, desk, up, whole="console" in roles)
+        if "receive" in roles:
+            entrance = AtOnce(rules, settings, clock, answers, behind.way_out, kept.last_read)
+            await _open_doors(stack, settings, replies, entrance, door, behind.commitment, up, desk, feeds)
         yield up
+
+
+def _behind_the_doors(
+    kept: Kept,
+    settings: Settings,
+    rules: Mapping[str, Rules],
+    clock: Clock,
+    answers: Answers,
+    door: DicomIntake,
+    channels: Mapping[str, Channel],
+    feeds: Mapping[str, MllpServer],
+    roles: Collection[str],
+) -> _Behind:
+    store, payloads = kept.store, kept.payloads
+    goals = Destinations(settings.cardio, store, clock)
+    objects = Objects(payloads)
+    deciding = Deciding(settings, kept.key, clock)
+    delivering = Delivering(store, payloads, objects, goals, deciding, settings, clock, answers)
+    sends = "dispatch" in roles and not store.quarantine
+    way_out = delivering if sends else cast("Delivering", _Shut())
+    return _Behind(
+        goals=goals,
+        delivering=delivering,
+        way_out=way_out,
+        reading=Reading(store, payloads, objects, rules, settings, clock, answers, way_out, door.busy),
+        telling=Telling(store, settings.hl7, clock),
+        watching=Watching(store, goals, clock),
+        looking=Looking(
+            store, payloads, settings, clock, lambda: {name: one.last_message_at for name, one in feeds.items()}
+        ),
+        announcing=Announcing(store, settings, clock, kept.key, channels),
+        commitment=Commitment(store, settings, clock) if settings.dicom.commitment.enabled else None,
+    )
+
+
+async def _on_duty(store: AnyStore, name: str, run: Loop) -> None:
+    """What one process of a store does at a time."""
+    await store.on_duty(name)
+    await run()
 
 
 def _waker(reading: Reading, delivering: Delivering, telling: Telling) -> Callable[[Sequence[Notice]], None]:
@@ -240,7 +251,7 @@ async def _keep_ballast(ballast: Ballast, min_free: int, clock: Clock) -> None:
 
 async def _start_work(
     stack: contextlib.AsyncExitStack,
-    loops: Mapping[str, Callable[[], Coroutine[Any, Any, None]]],
+    loops: Mapping[str, Loop],
     delivering: Delivering,
     up: Running,
 ) -> None:
@@ -265,6 +276,18 @@ async def _start_work(
         stack.push_async_callback(end, task)
 
 
+async def _open_console(stack: contextlib.AsyncExitStack, desk: Desk, up: Running, *, whole: bool) -> None:
+    """The console, or no more of it than what watches a process. It closes last."""
+    settings = desk.settings.console
+    tls = Certificates(settings.tls, "console.tls").context if settings.tls else None
+    pages = application(desk) if whole else health_alone(desk)
+    if whole:
+        up.to_do = await pages.state.reception.prepare()
+    sock = open_socket(*host_port(settings.listen), setting="console.listen", kind=BoundedSocket)
+    up.addresses["console"] = await stack.enter_async_context(serving(pages, sock, TimelyProtocol, tls))
+    stack.callback(desk.changes.end)
+
+
 async def _open_doors(
     stack: contextlib.AsyncExitStack,
     settings: Settings,
@@ -276,13 +299,8 @@ async def _open_doors(
     desk: Desk,
     feeds: dict[str, MllpServer],
 ) -> None:
-    """The console first, the doors in last; closed in the other order, so that nothing comes in while we drain."""
-    tls = Certificates(settings.console.tls, "console.tls").context if settings.console.tls else None
-    pages = application(desk)
-    up.to_do = await pages.state.reception.prepare()
-    sock = open_socket(*host_port(settings.console.listen), setting="console.listen", kind=BoundedSocket)
-    console = await stack.enter_async_context(serving(pages, sock, TimelyProtocol, tls))
-    stack.callback(desk.changes.end)
+    """The doors in come last, and close first, so that nothing comes in while we drain."""
+    console = up.addresses.pop("console")
     wanted = settings.dicom.worklist.enabled
     worklist = Worklist(up.store, settings, desk.clock, site_key=desk.key) if wanted else None
     dicom = DicomAcceptor(Services(settings.dicom, door, worklist, commitment), settings.dicom, up.store.on_fatal)
@@ -298,7 +316,7 @@ async def _open_doors(
     up.addresses.update(in_order)
 
 
-async def serve(settings: Settings, say: Callable[[str], None]) -> None:
+async def serve(settings: Settings, say: Callable[[str], None], roles: Collection[str] = ROLES) -> None:
     """Run until SIGTERM or SIGINT; `say` gets one line an address, then `ready`.
 
     Raises CannotListen where the store failed underway: a start goes through the integrity check (A4).
@@ -308,7 +326,7 @@ async def serve(settings: Settings, say: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with notifying.alive(), running(settings) as up:
+    async with notifying.alive(), running(settings, roles=roles) as up:
         for name, address in up.addresses.items():
             say(f"{name} {address}")
         if up.to_do and sys.stderr.isatty():  # where lines of the log are read by a program, it has the same

@@ -26,6 +26,7 @@ from bridge.hl7_settings import (
     SenderSettings,
     TlsSettings,
 )
+from bridge.retention_settings import RetentionSettings
 from bridge.setting_kinds import Section, Zone, host_port, is_loopback
 from bridge.setting_origins import Origin, Place, lines_of, places
 from bridge.store_settings import StoreSettings
@@ -42,6 +43,7 @@ __all__ = [
     "ListenerSettings",
     "MailSettings",
     "OidcSettings",
+    "RetentionSettings",
     "RouteSettings",
     "Rule",
     "SenderSettings",
@@ -92,6 +94,7 @@ class Settings(Section):
 
     site: SiteSettings = Field(default_factory=SiteSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     hl7: Hl7Settings = Field(default_factory=Hl7Settings)
     dicom: DicomSettings = Field(default_factory=DicomSettings)
     orders: OrderSettings = Field(default_factory=OrderSettings)

@@ -3,15 +3,19 @@
 import asyncio
 import gc
 import os
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import sqlalchemy as sa
 
 from bridge.store import sqlite
 from bridge.store.sqlite import SqliteStore
-from tests import fresh_store
+from tests import fresh_store, postgres_server
+from tests.postgres_server import Server
 
 
 def pytest_collection_finish() -> None:
@@ -28,20 +32,41 @@ def copied_tables() -> Iterator[None]:
         yield
 
 
+def missing(what: str) -> NoReturn:
+    """Somebody else's program is not there. Under CI=true that is a failure, never a skip."""
+    message = f"{what} is not installed here"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
 @pytest.fixture
 def peer() -> Callable[[str], str]:
-    """The path of somebody else's program. Under CI=true a missing one is a failure, never a skip."""
+    """The path of somebody else's program."""
 
     def find(program: str) -> str:
-        found = shutil.which(program)
-        if found is None:
-            message = f"{program} is not installed here"
-            if os.environ.get("CI") == "true":
-                pytest.fail(message)
-            pytest.skip(message)
-        return found
+        return shutil.which(program) or missing(program)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL for all tests of this process, to the end of them. None of them stops it: `postgres_server.running`
+    is for those.
+    """
+    if postgres_server.programs() is None:
+        missing("PostgreSQL")
+    with postgres_server.running() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Server) -> Iterator[sa.URL]:
+    """A new database with this version's schema, of this test alone."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield postgres.database(name)
+    postgres.drop(name)
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """An act on a message from the command line: asked of the running service, else done with the store in hand."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
 import re
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from bridge.errors import ActionRefused, BridgeError, SettingsError, StoreError,
 from bridge.mapping.in_force import rules_in_force
 from bridge.serving import reachable
 from bridge.settings import Settings
-from bridge.store.sqlite import SqliteStore
+from bridge.store.engines import looking, store_for
 
 _TARGET = re.compile(r"^((outbound|commitment):)?[0-9]{1,18}$", re.ASCII)
 PATIENCE = 90.0
@@ -47,17 +49,26 @@ def act(settings: Settings, target: str, verb: str, wanted: dict[str, Any]) -> d
     """Do it; what came of it. Raises ActionRefused, StoreError, StoreRefused or SettingsError."""
     if not _TARGET.match(target):
         raise ActionRefused(f"{verb}: a message's id is asked for, or outbound:ID or commitment:ID")
-    connection = _ToSocket(path_of(settings))
-    try:
-        connection.connect()
-    except (FileNotFoundError, ConnectionRefusedError):
+    connection = connected(settings)
+    if connection is None:
         return asyncio.run(_alone(settings, target, verb, wanted))
-    except OSError as cause:
-        raise StoreRefused(f"store.url: {path_of(settings)} cannot be used: {cause.strerror}") from cause
     try:
         return _asked(connection, target, verb, wanted)
     finally:
         connection.close()
+
+
+def connected(settings: Settings) -> http.client.HTTPConnection | None:
+    """To the running service; None where it is stopped. Raises StoreRefused where the socket cannot be used."""
+    connection = _ToSocket(path_of(settings))
+    try:
+        connection.connect()
+    except OSError as cause:
+        connection.close()
+        if isinstance(cause, (FileNotFoundError, ConnectionRefusedError)):
+            return None
+        raise StoreRefused(f"store.url: {path_of(settings)} cannot be used: {cause.strerror}") from cause
+    return connection
 
 
 def note_look(settings: Settings, message_id: int) -> bool:
@@ -76,14 +87,21 @@ def note_look(settings: Settings, message_id: int) -> bool:
 
 
 def _asked(connection: http.client.HTTPConnection, target: str, verb: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    return said_by(connection, f"/api/messages/{target}/{verb}", wanted, look_with="bridge messages show")
+
+
+def said_by(
+    connection: http.client.HTTPConnection, path: str, wanted: dict[str, Any], *, look_with: str
+) -> dict[str, Any]:
+    """What the service says to this. Raises ActionRefused, or StoreError that says how to look what came of it."""
     try:
         document = json.dumps(wanted)
-        connection.request("POST", f"/api/messages/{target}/{verb}", document, {"Content-Type": "application/json"})
+        connection.request("POST", path, document, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         said = json.loads(answer.read())
     except (OSError, http.client.HTTPException, ValueError) as cause:
         raise StoreError(
-            f"the service did not say what came of it ({type(cause).__name__}); look with bridge messages show"
+            f"the service did not say what came of it ({type(cause).__name__}); look with {look_with}"
         ) from cause
     if "refused" in said:
         raise ActionRefused(said["refused"])
@@ -94,15 +112,14 @@ def _asked(connection: http.client.HTTPConnection, target: str, verb: str, wante
 
 
 async def _alone(settings: Settings, target: str, verb: str, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The service is stopped: this process takes the store, and lets it go again."""
-    path = settings.store.sqlite_path
-    if not path.exists():
-        raise StoreRefused(f"store.url: there is no store at {path} yet; `bridge run` makes it on its first start")
-    logs.configure("warning")  # standard output is the command's own
+    """No service runs here: this process takes the store, or a place in it, and lets it go again."""
+    with looking(settings.store):
+        logs.configure("warning")  # standard output is the command's own
     clock = SystemClock()
-    store = SqliteStore(path, settings.store.epoch_file)
-    store.open(asyncio.get_running_loop())
-    try:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        store = store_for(settings.store, clock, folder=Path(folder))
+        store.open(asyncio.get_running_loop())
+        stack.callback(store.close)
         answers = Answers(settings.hl7, clock)
 
         async def status_of(name: str, task: int) -> TaskStatus | Outcome:
@@ -110,8 +127,6 @@ async def _alone(settings: Settings, target: str, verb: str, wanted: dict[str, A
 
         acting = Acting(store, answers, rules_in_force(settings), settings, clock, status_of)
         acted = await perform(acting, user_name(os.getuid()), target, verb, Wanted.model_validate(wanted))
-    finally:
-        store.close()
     return acted.as_json()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from bridge.cli import options
+from bridge.cli.db_prune import prune
 
 
 @click.group("db")
@@ -12,21 +13,21 @@ def command() -> None:
     """The store: its schema, a copy of it, counts for the books, and its way out of quarantine."""
 
 
+command.add_command(prune)
+
+
 @command.command("upgrade")
 @options.config
 def upgrade(config: Path | None) -> None:
-    """Bring the store to this version's schema; `bridge run` does it by itself on SQLite."""
-    from bridge.settings import load
-    from bridge.store import migrate
-    from bridge.store.durable import make_folder
-    from bridge.store.sqlite import writer_engine
+    """Bring the store to this version's schema; `bridge run` does it by itself on SQLite.
 
-    path = load(config).store.sqlite_path
-    make_folder(path.parent)
-    engine = writer_engine(path)
-    migrate.upgrade(engine)
-    engine.dispose()
-    click.echo(f"{path}: schema {migrate.newest()}")
+    On PostgreSQL it runs beside services of the version before, which go on.
+    """
+    from bridge.settings import load
+    from bridge.store import engines, migrate
+
+    what = engines.upgrade(load(config).store)
+    click.echo(f"{what}: schema {migrate.newest()}")
 
 
 @command.command("backup")
@@ -58,6 +59,8 @@ def backup(config: Path | None, target: Path) -> None:
 def release(config: Path | None, waiting: str, reason: str) -> None:
     """Let a store out of quarantine; the service is stopped for it. From its next start on it sends again.
 
+    On PostgreSQL every other process of it ends by itself then, to be started anew.
+
     What was open in the copy stays held: its POST may have happened. Messages that were received between the copy and
     its return are not in it. Their senders bring them again, and the bridge takes them for new: `--waiting hold` keeps
     such ones back, so let the senders repeat before the release.
@@ -69,17 +72,17 @@ def release(config: Path | None, waiting: str, reason: str) -> None:
     from bridge.errors import StoreRefused
     from bridge.settings import load
     from bridge.store import audit, quarantine
+    from bridge.store.engines import store_for
     from bridge.store.port import Transaction
-    from bridge.store.sqlite import SqliteStore
 
     settings = load(config)
 
     async def work() -> int:
-        store = SqliteStore(settings.store.sqlite_path, settings.store.epoch_file)
+        store = store_for(settings.store, SystemClock())
         store.open(asyncio.get_running_loop())
         try:
             if not store.quarantine:
-                raise StoreRefused(f"{store.path} is not in quarantine; there is nothing to release")
+                raise StoreRefused("store.url: the store is not in quarantine; there is nothing to release")
 
             def write(tx: Transaction) -> int:
                 now = SystemClock().now()
@@ -108,22 +111,16 @@ def counts(config: Path | None, days: int) -> None:
     from zoneinfo import ZoneInfo
 
     from bridge.clock import SystemClock
-    from bridge.errors import StoreRefused
     from bridge.settings import load
     from bridge.store import watched
-    from bridge.store.sqlite import reader_engine
+    from bridge.store.engines import looking
 
     settings = load(config)
-    path = settings.store.sqlite_path
-    if not path.exists():
-        raise StoreRefused(f"store.url: there is no store at {path} yet; `bridge run` makes it on its first start")
     zone = ZoneInfo(settings.site.time_zone)
     today = SystemClock().now().astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    engine = reader_engine(path)
-    with engine.connect() as conn:
+    with looking(settings.store) as conn:
         found = watched.by_day(conn, zone, since=today - timedelta(days=days - 1))
         twice = watched.named_twice(conn)
-    engine.dispose()
     line = "{:<10}  {:>8}  {:>10}  {:>8}  {:>8}"
     click.echo(line.format("day", "drafts", "recordings", "in doubt", "task ids"))
     for name, day in found.items():

@@ -16,6 +16,8 @@ def shown(found: Shown) -> Iterator[str]:
     yield from _waiting(found)
     if found["raw"]:
         yield from _section("received", _text(found["raw"]))
+    elif any(e["reason"] == "pruned" for e in found["history"]):
+        yield from _section("pruned", "what it said is kept no longer; its numbers and the ids of its tasks are")
     else:
         yield from _section("received", f"payload {found['payload']}, SOP instance {found['sop_instance_uid']}")
     for task in found["tasks"]:

@@ -22,20 +22,12 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 @contextlib.contextmanager
 def _reading(config: Path | None) -> Iterator[tuple[Any, Any]]:
     """A connection that can only read, beside the running service, and the settings."""
-    from bridge.errors import StoreRefused
     from bridge.settings import load
-    from bridge.store.sqlite import reader_engine
+    from bridge.store.engines import looking
 
     settings = load(config)
-    path = settings.store.sqlite_path
-    if not path.exists():
-        raise StoreRefused(f"store.url: there is no store at {path} yet; `bridge run` makes it on its first start")
-    engine = reader_engine(path)
-    try:
-        with engine.connect() as conn:
-            yield conn, settings
-    finally:
-        engine.dispose()
+    with looking(settings.store) as conn:
+        yield conn, settings
 
 
 @click.group("messages")

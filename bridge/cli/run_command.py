@@ -13,7 +13,14 @@ from bridge.cli import options
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
-def command(config: Path | None, log_level: str) -> None:
+@click.option(
+    "--role",
+    "roles",
+    type=click.Choice(["receive", "dispatch", "console"]),
+    multiple=True,
+    help="A part of it, with a store on PostgreSQL; may be given several times. None: all of it.",
+)
+def command(config: Path | None, log_level: str, roles: tuple[str, ...]) -> None:
     """The service: MLLP listener, DICOM listener, dispatcher and console, until SIGTERM.
 
     Prints the addresses that it took, one a line, then `ready`. Logs are JSON lines on standard error.
@@ -21,10 +28,10 @@ def command(config: Path | None, log_level: str) -> None:
     import uvloop
 
     from bridge import logs
-    from bridge.app import serve
+    from bridge.app import ROLES, serve
     from bridge.settings import load
 
     logs.configure(log_level)
     settings = load(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, click.echo))
+        runner.run(serve(settings, click.echo, frozenset(roles) or ROLES))

@@ -34,3 +34,13 @@ def application(desk: Desk) -> FastAPI:
     app.add_middleware(Door, reception=app.state.reception)
     answer_errors(app)
     return app
+
+
+def health_alone(desk: Desk) -> FastAPI:
+    """What watches a process that shows no pages: `/healthz`, `/readyz`, `/metrics`."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.desk = desk
+    app.include_router(health.router)
+    app.add_middleware(Bounds)
+    answer_errors(app)
+    return app

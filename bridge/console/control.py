@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bridge.console.access.visitor import Role, Visitor
-from bridge.console.api import API_ROUTERS
+from bridge.console.api import API_ROUTERS, pruning
 from bridge.console.bounds import Bounds
 from bridge.console.desk import Desk
 from bridge.console.owner import path_of, user_name
@@ -28,7 +28,7 @@ def application(desk: Desk) -> FastAPI:
     """The JSON API, for one who is let in by the kernel's word."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.desk = desk
-    for router in API_ROUTERS:
+    for router in (*API_ROUTERS, pruning.router):
         app.include_router(router)
     app.add_middleware(Bounds)
     app.add_middleware(_Inside)

@@ -16,4 +16,4 @@ def user_name(uid: int) -> str:
 
 def path_of(settings: Settings) -> Path:
     """Where the socket is: beside the store."""
-    return settings.store.sqlite_path.with_name("control.sock")
+    return settings.store.beside("control.sock")

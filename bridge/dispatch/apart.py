@@ -34,7 +34,22 @@ MEMORY = 1 << 30
 
 
 async def survive(claimed: Sequence[Claimed], payloads: Payloads, settings: Settings) -> bool:
-    """Whether all of these can be read within the limits. A message that is refused in good order survives."""
+    """Whether all of these can be read within the limits. A message that is refused in good order survives.
+
+    Raises StoreError where the payload store does not answer: that says nothing of the messages.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def paths() -> list[str]:
+            return [str(stack.enter_context(payloads.at_hand(one.payload))) if one.payload else "" for one in claimed]
+
+        try:
+            return await _survive(claimed, await asyncio.to_thread(paths), settings)
+        except OSError:  # no such payload
+            return False
+
+
+async def _survive(claimed: Sequence[Claimed], paths: Sequence[str], settings: Settings) -> bool:
     document = {
         "settings": settings.model_dump(
             mode="json", exclude_unset=True, exclude={"cardio", "console", "dicom", "store"}
@@ -44,10 +59,10 @@ async def survive(claimed: Sequence[Claimed], payloads: Payloads, settings: Sett
                 "kind": one.kind,
                 "listener": one.listener,
                 "sender": one.sender,
-                "payload": str(payloads.path(one.payload)) if one.payload else "",
+                "payload": path,
                 "size": len(one.raw or b""),
             }
-            for one in claimed
+            for one, path in zip(claimed, paths, strict=True)
         ],
     }
     process = await asyncio.create_subprocess_exec(

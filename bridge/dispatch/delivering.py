@@ -7,7 +7,6 @@ but for the messages of one patient, which stay in order.
 import asyncio
 import functools
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -79,7 +78,7 @@ class Delivering:
             {name: Uploading(one, payloads, clock, destinations.note) for name, one in destinations.items()},
             settings.recordings,
         )
-        self._owner = secrets.token_hex(6)
+        self._owner = store.worker
         self._active: set[asyncio.Task[None]] = set()
         self._astray = True  # whether something without a way may stand in line
         self._broken: BaseException | None = None

@@ -87,6 +87,10 @@ class Moves(Steps):
         super().__init__(clock, answers)
         self._store = store
 
+    def may_send(self) -> bool:
+        """Whether what is in hand is surely this process's own still."""
+        return self._store.may_send()
+
     async def write(self, work: InHand, write: Writing[T]) -> T:
         """Write, or leave the work in hand as it was: what is rolled back has not happened."""
         before = (work.state, work.position, work.control, len(work.told))

@@ -22,11 +22,15 @@ class Objects:
         self._lately: OrderedDict[str, EcgObject] = OrderedDict()
 
     async def read(self, payload: str) -> EcgObject:
-        """The object of a payload's name. Raises BadInput, and OSError where the disk fails."""
+        """The object of a payload's name. Raises BadInput, and OSError or StoreError where it cannot be had."""
         found = self._lately.get(payload)
         if found is None:
-            found = await asyncio.to_thread(read_object, self._payloads.path(payload))
+            found = await asyncio.to_thread(self._read, payload)
             self._lately[payload] = found
             if len(self._lately) > MOST:
                 self._lately.popitem(last=False)
         return found
+
+    def _read(self, payload: str) -> EcgObject:
+        with self._payloads.at_hand(payload) as path:
+            return read_object(path)

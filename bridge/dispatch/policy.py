@@ -37,6 +37,7 @@ class Reason(StrEnum):
     NOT_ONE_TASK = "not_one_task"
     WRONG_ADDRESS = "wrong_address"
     UNDOCUMENTED_ANSWER = "undocumented_answer"
+    STOOD_STILL = "stood_still"
 
 
 OF_DESTINATION = (Reason.UNREACHABLE, Reason.TOKEN_REFUSED, Reason.NOT_ALLOWED, Reason.WRONG_ADDRESS)

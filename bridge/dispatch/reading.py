@@ -1,6 +1,7 @@
 """Messages understood one after the other, in order of arrival: an ADT counts for the order behind it.
 
-One reader a store keeps that order; it is quick, since it neither waits for the API nor reads samples.
+One reader a store keeps that order, in whichever process has the duty; it is quick, since it neither waits for the API
+nor reads samples.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from bridge.dispatch.understand import Understood, understand_message, understan
 from bridge.domain.states import State
 from bridge.domain.verdict import AckCode, Condition, Problem, Verdict
 from bridge.errors import BadInput, BridgeError, CommitUnknown, StoreError
+from bridge.formats.dicom.reader import EcgObject
 from bridge.formats.hl7.reader import Message
 from bridge.mapping.rules import Rules
 from bridge.settings import Settings
@@ -38,6 +40,8 @@ GIVE_WAY, LONGEST_WAY = 0.01, 3.0
 """Seconds between two looks at whether objects are coming in, and how long they may go first."""
 ATTEMPTS = 3
 """A message that ends its reader this often is held (F28)."""
+PATIENCE = 60.0
+"""Seconds that an object is waited for where the payload store does not answer; then a person must look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Reading:
         self._entering = Entering(settings, clock, answers)
         self._hand: deque[tuple[int, inbox.AtHand]] = deque()
         self._behind = True
+        self._reads = False
         self._last = 0
         self.wake = asyncio.Event()
 
@@ -86,7 +91,8 @@ class Reading:
         for notice in notices:
             if notice.topic != "received":
                 continue
-            if isinstance(notice.value, inbox.AtHand) and not self._behind and len(self._hand) < AT_HAND:
+            keeps_up = self._reads and not self._behind and len(self._hand) < AT_HAND
+            if keeps_up and isinstance(notice.value, inbox.AtHand):
                 self._hand.append((notice.message_id, notice.value))
             else:
                 self._behind = True
@@ -94,6 +100,7 @@ class Reading:
 
     async def run(self) -> None:
         """Until cancelled. What an earlier run left comes first."""
+        self._reads = True
         await self._left_over()
         while True:
             self.wake.clear()
@@ -136,14 +143,23 @@ class Reading:
                 return
             stuck = found[0].id
             good = found
-            if not await survive(found, self._payloads, self._settings):
-                good = [one for one in found if await survive([one], self._payloads, self._settings)]
+            if not await self._survive(found):
+                good = [one for one in found if await self._survive([one])]
             poison = [one for one in found if one not in good]
             for one in poison:
                 log.error("message.poison", message=one.id, error="TrialFailed")
                 await self._keep_entering(_Read(one, Understood(State.HELD, reason="poison")))
             if good:
                 await self._take_in(await self._counted(len(good)), {})
+
+    async def _survive(self, claimed: Sequence[line.Claimed]) -> bool:
+        """Whether they can be read. A payload store that does not answer says nothing of them: they are tried again."""
+        while True:
+            try:
+                return await survive(claimed, self._payloads, self._settings)
+            except StoreError as problem:
+                log.error("line.not_read", error=type(problem).__name__)
+                await self._clock.sleep(1.0)
 
     async def _looked(self, work: Callable[[Connection], T]) -> T:
         """A look into the store; where it fails it is looked again."""
@@ -221,7 +237,7 @@ class Reading:
                 now = self._clock.now()
                 understood = understand_message(message, claimed.sender, rules, self._settings, now, listener)
                 return _Read(claimed, understood, message)
-            found = await self._objects.read(claimed.payload or "")
+            found = await self._object(claimed.payload or "")
             rules = self._rules_of(claimed.listener)
             return _Read(claimed, understand_recording(found, claimed.sender, rules, self._settings))
         except BadInput as problem:
@@ -233,6 +249,18 @@ class Reading:
         except Exception as problem:  # noqa: BLE001  edge of the loop: a poison message is held, its neighbours flow
             log.error("message.poison", message=claimed.id, error=type(problem).__name__)
             return _Read(claimed, Understood(State.HELD, reason="poison"))
+
+    async def _object(self, payload: str) -> EcgObject:
+        """A payload store that does not answer is waited for, since what it has is not unreadable; but not for ever."""
+        until = self._clock.monotonic() + PATIENCE
+        while True:
+            try:
+                return await self._objects.read(payload)
+            except StoreError as problem:
+                if self._clock.monotonic() >= until:
+                    raise
+                log.error("object.not_read", error=type(problem).__name__)
+                await self._clock.sleep(1.0)
 
 
 def _unreadable(problem: BadInput) -> Understood:

@@ -11,7 +11,7 @@ from bridge.dispatch.deciding import Post
 from bridge.dispatch.destination import Destination
 from bridge.dispatch.destinations import Destinations
 from bridge.dispatch.in_hand import InHand, Moves
-from bridge.dispatch.policy import Created, Decision, InDoubt, PauseDestination, Reject, Retry, Step, decide
+from bridge.dispatch.policy import Created, Decision, InDoubt, PauseDestination, Reason, Reject, Retry, Step, decide
 from bridge.domain.outcome import NotSent
 from bridge.domain.states import State
 from bridge.domain.verdict import OrderReply
@@ -63,6 +63,8 @@ class Sending:
         stopped = destination.stopped()  # since it was taken in hand: the rate limit of another, a token refused (F14)
         if stopped is not None:
             return stopped, False
+        if not self._moves.may_send():  # it stood still behind its intention, and another may have its work (F40)
+            return Retry(0.0, Reason.STOOD_STILL), False
         outcome = await destination.client.create_tasks(post.body)
         decision = decide(
             Step.CREATE,

@@ -7,6 +7,7 @@ import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 from typing import IO, Any, BinaryIO, cast
 
 from bridge.clock import Clock
@@ -63,12 +64,11 @@ class Uploading:
 
         One object goes into an upload, whole or a group of it, and never two (F37).
         """
-        path = self._payloads.path(payload)
         with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(self._payloads.spool)) as out:
 
             def write() -> Proof:
-                record = f"r{path.stem[:12]}"
-                with path.open("rb") as content:
+                record = f"r{PurePath(payload).stem[:12]}"
+                with self._payloads.at_hand(payload) as path, path.open("rb") as content:
                     return write_upload(group, content, cast("BinaryIO", out), record=record, preferred=self._preferred)
 
             proof = await asyncio.to_thread(write)

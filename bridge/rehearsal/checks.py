@@ -84,32 +84,37 @@ def _mapping(settings: Settings) -> Iterator[Line]:
 
 def _store(settings: Settings) -> Iterator[Line]:
     """Whether the service would take it; what it says of a damaged one is the way out (F27)."""
+    warnings: list[str] = []
 
     def work() -> str:
-        path = settings.store.sqlite_path
-        folder = path.parent if path.parent.exists() else path.parent.parent
+        where = settings.store.own_folder
+        folder = where if where.exists() else where.parent
         probe = folder / ".bridge-check"
         probe.touch()
         probe.unlink()
-        if not path.exists():
-            return f"{path} is not there yet; `bridge run` makes it"
-        found = inspection.inspect(path, settings.store.epoch_file)
+        if settings.store.is_sqlite and not settings.store.sqlite_path.exists():
+            return f"{settings.store.sqlite_path} is not there yet; `bridge run` makes it"
+        found = inspection.inspect(settings.store)
+        warnings.extend(found.warnings)
+        what = settings.store.sqlite_path if settings.store.is_sqlite else "PostgreSQL"
         if found.quarantine:
             raise StoreRefused(
-                f"store.url: {path} is, or will be, in quarantine: {found.quarantine}. Nothing is sent until a person "
+                f"store.url: {what} is, or will be, in quarantine: {found.quarantine}. Nothing is sent until a person "
                 "looked at what is held, and `bridge db release` said that it is the right database"
             )
-        return f"{path}, schema {found.schema}, {found.checked}"
+        return f"{what}, schema {found.schema}, {found.checked}"
 
     yield _tried("store", work)
+    for text in warnings:
+        yield Line("warning", "store", text)
 
 
 def _disk(settings: Settings) -> Iterator[Line]:
-    root = settings.store.payloads
+    root = settings.store.payload_folder
     while not root.exists():
         root = root.parent
-    database = settings.store.sqlite_path
-    ballast = Ballast(database.with_suffix(".ballast"), settings.store.ballast if database.parent.exists() else 0)
+    beside = settings.store.beside(f"{settings.store.stem}.ballast")
+    ballast = Ballast(beside, settings.store.ballast) if beside.parent.exists() else None
     free = Payloads(root, min_free=settings.store.min_free, ballast=ballast).free()
     if free < 0:
         text = f"{-free >> 20} MiB short of store.min_free and store.ballast on {root}: nothing new would be taken"

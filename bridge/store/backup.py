@@ -1,19 +1,32 @@
-"""A consistent copy of the database, made beside a running service (SQLite's online backup).
+"""A consistent copy of the database, made beside running services, and a copy put back into an empty place.
 
 The copy holds rows, and so the HL7 messages; recordings are files. Whoever copies the payload folder after it has every
-file that its rows name, since a kept file is never changed nor taken away.
+file that its rows name, but those of messages that were pruned in between.
+
+What became of a copy's messages since it was made is not known to it: a copy that was put back is in quarantine, and
+the mark of that is written in the transaction that puts it back.
 """
 
 import contextlib
 import errno
 import os
 import secrets
+import shutil
 import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from bridge.errors import StoreError, StoreFull, StoreRefused
+from bridge.store import marks, quarantine, soundness
 from bridge.store.ballast import FULL
-from bridge.store.durable import sync_folder
+from bridge.store.durable import make_folder, sync_folder
+from bridge.store.migrate import require_known, upgrade
+from bridge.store.sqlite import SqliteStore
+
+RESTORED = "it was restored from a backup"
+"""Why a store is in quarantine that was put back by `bridge db restore`."""
 
 
 def copy(database: Path, target: Path) -> int:
@@ -24,38 +37,6 @@ def copy(database: Path, target: Path) -> int:
     """
     if not database.exists():
         raise StoreRefused(f"store.url: there is no store at {database} yet; `bridge run` makes it on its first start")
-    growing = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
-    try:
-        os.close(os.open(growing, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with whole(target, f"{database} cannot be copied to {target}") as growing:
         _copy(database, growing)
-        with growing.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.link(growing, target)  # fails where there is one already
-        sync_folder(target.parent)
-        return target.stat().st_size
-    except FileExistsError as cause:
-        raise StoreRefused(f"{target} is there already; name another file") from cause
-    except sqlite3.Error as cause:
-        full = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-        raise (StoreFull if full else StoreError)(f"{database} cannot be copied to {target}: {cause}") from cause
-    except OSError as cause:
-        hint = ", which knows no hard links" if cause.errno in {errno.EPERM, errno.ENOTSUP} else ""
-        kind = StoreFull if cause.errno in FULL else StoreError
-        raise kind(f"{target} cannot be written: {cause.strerror}{hint}") from cause
-    finally:
-        for left in (growing, growing.with_name(f"{growing.name}-journal")):
-            with contextlib.suppress(OSError):
-                left.unlink(missing_ok=True)
-
-
-def _copy(database: Path, growing: Path) -> None:
-    source = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5.0)
-    copied = sqlite3.connect(growing)
-    try:
-        source.backup(copied)
-        copied.execute("PRAGMA journal_mode=DELETE")  # one file, without a log of its own beside it
-        if (found := copied.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise StoreError(f"the copy of {database} is damaged as the database is: {found}")
-    finally:
-        copied.close()
-        source.close()
+    return target.stat().st_size

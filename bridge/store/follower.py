@@ -60,9 +60,13 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="store-follower", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """No more."""
+    def end(self) -> None:
+        """Look no more. The next word on the channel, this process's own as well, wakes it to see that."""
         self._ending.set()
+
+    def stop(self) -> None:
+        """No more, and the thread is over."""
+        self.end()
         if self._thread is not None:
             self._thread.join()
             self._thread = None

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 import structlog
 
 from bridge.errors import BridgeError, CommitUnknown, StoreFull
+from bridge.store.crew import Crew
 from bridge.store.port import Listener, Notice, Transaction, Work
 from bridge.store.waiting import Waiting
 
@@ -52,6 +53,7 @@ class GroupedStore:
         self.is_fresh = False
         self.quarantine = ""
         self.worker = secrets.token_hex(6)
+        self.crew: Crew | None = None
         self.on_full: Callable[[], object] = lambda: None
         self.on_fatal: Callable[[], object] = lambda: None
         self._engine = engine

@@ -7,21 +7,41 @@ from typing import cast
 import sqlalchemy as sa
 
 from bridge.errors import StoreRefused
-from bridge.store import marks, migrate, quarantine, soundness
+from bridge.store import engines, marks, migrate, postgres_facts, quarantine, soundness, workers
 from bridge.store.sqlite import reader_engine
+from bridge.store_settings import StoreSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """`quarantine` says why it is, or will be, in quarantine; `checked` what was looked at."""
+    """`quarantine` says why it is, or will be, in quarantine; `checked` what was looked at; `warnings` what a site
+    should know.
+    """
 
     schema: str
     quarantine: str
     checked: str
+    warnings: tuple[str, ...] = ()
 
 
-def inspect(path: Path, epoch_file: Path | None) -> Inspected:
-    """Raises StoreRefused that names the file and the way out, as a start does."""
+def inspect(settings: StoreSettings) -> Inspected:
+    """Raises StoreRefused that names the store and the way out, as a start does."""
+    if settings.is_sqlite:
+        return _file(settings.sqlite_path, settings.epoch_file)
+    return _server(settings)
+
+
+def _server(settings: StoreSettings) -> Inspected:
+    outside = marks.EpochFile(settings.epoch_file or settings.beside("bridge.epoch")).read()
+    with engines.looking(settings) as conn:
+        postgres_facts.require_usable(conn)
+        migrate.require_newest(conn)
+        why = quarantine.reason(conn) or marks.why_not_shared(conn, outside, postgres_facts.home(conn))
+        there = ", ".join(f"{one.name} ({'+'.join(one.roles) or 'a command'})" for one in workers.there(conn))
+        return Inspected(migrate.newest(), why, f"at work: {there or 'nobody'}", tuple(postgres_facts.warnings(conn)))
+
+
+def _file(path: Path, epoch_file: Path | None) -> Inspected:
     outside = marks.EpochFile(epoch_file or path.with_suffix(".epoch")).read()  # first: the database only goes on
     engine = reader_engine(path)
     try:

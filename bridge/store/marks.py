@@ -36,6 +36,8 @@ LINE = "line"
 QUARANTINE = "quarantine"
 HOME = "home"
 """Which database of which server it was written in last, on PostgreSQL."""
+SITE_KEY = "site_key"
+"""Which secret its tasks were keyed by."""
 EARLIER_LINES = "earlier_lines"
 """Lines that a release ended, the newest last: a host that was on one of them when a person decided follows on."""
 _FORM = re.compile(rb"bridge epoch 1\nnewest (\d{20})\nrunning ([01])\nline ([0-9a-f]{16})\nmachine ([0-9a-f]{0,32})\n")

@@ -97,8 +97,8 @@ class PostgresStore(GroupedStore):
         self._closing_at: float | None = None
         self._lock_fd = -1
         self._registered = False
-        self.crew = Crew(self, clock, keep_waiting)
-        self.subscribe(self.crew.hear)
+        self._crew = self.crew = Crew(self, clock, keep_waiting)
+        self.subscribe(self._crew.hear)
 
     # --- opening and closing ------------------------------------------------------------------------------------
 
@@ -183,6 +183,7 @@ class PostgresStore(GroupedStore):
     def close(self) -> None:
         """Commit what waits, give back what is in hand, and go."""
         self._closing_at = time.monotonic()
+        self._follower.end()
         if self._thread is not None and self._broken is None and self._registered:
             self._sign_off()
         self._stop_writing()
@@ -352,7 +353,7 @@ class PostgresStore(GroupedStore):
         return workers.take_over(tx, at=at, keep_waiting=self._keep_waiting)
 
     async def on_duty(self, name: str) -> None:
-        await self.crew.on_duty(name)
+        await self._crew.on_duty(name)
 
     def may_send(self) -> bool:
         return _since_boot() - self._alive_at < self.lease / 2

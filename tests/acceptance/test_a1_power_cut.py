@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.app import site_key
+from bridge.opening import site_key
 from bridge.settings import Settings, load
 from bridge.store.payloads import Payloads
 from bridge.store.port import Transaction

@@ -24,7 +24,7 @@ PLACES = {
     "upload": ("bridge.dispatch.cardio.client", "CardioClient", "open_upload", 2),
     "chunk": ("bridge.dispatch.cardio.client", "CardioClient", "send_chunk", 4),
     "payload": ("bridge.store.payloads", "Incoming", "keep", 2),
-    "spooled": ("bridge.store.payloads", "Incoming", "_synced", 2),
+    "spooled": ("bridge.store.payload_folder", "Folder", "_synced", 2),
     "let-go": ("bridge.store.payloads", "Incoming", "close", 2),
     "answered": ("bridge.store.sqlite", "SqliteStore", "_tell_loop", 12),
 }
@@ -42,20 +42,25 @@ def armed() -> None:
     if PLACE not in os.environ:
         return
     side, place, number = os.environ[PLACE].split(":")
-    module, owner, function, _ = PLACES[place]
+    wrap(PLACES[place][:3], side, int(number), lambda: os._exit(CODE))
+
+
+def wrap(place: tuple[str, str, str], side: str, number: int, act: Callable[[], object]) -> None:
+    """Act at the nth time that this function of a class is come to: module, class and function."""
+    module, owner, function = place
     kind = getattr(importlib.import_module(module), owner)
     found = inspect.getattr_static(kind, function)
     plain = found.__func__ if isinstance(found, staticmethod) else found
-    wrapped = _wrapped(plain, side, int(number))
+    wrapped = _wrapped(plain, side, number, act)
     setattr(kind, function, staticmethod(wrapped) if isinstance(found, staticmethod) else wrapped)
 
 
-def _wrapped(function: Callable[..., Any], side: str, number: int) -> Callable[..., Any]:
+def _wrapped(function: Callable[..., Any], side: str, number: int, act: Callable[[], object]) -> Callable[..., Any]:
     passed = itertools.count(1)
 
     def end(at: str) -> None:
         if at == side and next(passed) == number:
-            os._exit(CODE)
+            act()
 
     if inspect.iscoroutinefunction(function):
 

@@ -21,6 +21,8 @@ GIVEN = {"MALE": ("Max", "Moritz", "Hans Otto", "Emil"), "FEMALE": ("Eva", "Erik
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LEADS = ("I", "II")
 SAMPLES = 500
+STAY = 12
+"""Letters about the same few patients, before others of a full ward are seen to."""
 MICROVOLT = Scale(Decimal(1))
 """One µV a step: a number in the samples is the number that the API reads."""
 
@@ -60,6 +62,7 @@ class Ward:
     name: str
     seed: int
     recordings: bool = True
+    beds: int = 0  # patients at the most, who come again and again; 0: ever new ones
     patients: list[Patient] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
 
@@ -99,14 +102,16 @@ class Ward:
     # --- who --------------------------------------------------------------------------------------------------
 
     def _patient(self) -> Patient:
-        if not self.patients or self._dice.random() < 0.2:
+        full = self.beds > 0 and len(self.patients) >= self.beds
+        if not self.patients or (not full and self._dice.random() < 0.2):
             number = len(self.patients)
             gender = self._dice.choice(("MALE", "FEMALE"))
             born = datetime(1930, 1, 1, tzinfo=UTC) + timedelta(days=self._dice.randrange(30_000))
             ids = (f"{self.name}P{number}", f"{self.name}Q{number}")
             family, given = self._dice.choice(FAMILIES), self._dice.choice(GIVEN[gender])
             self.patients.append(Patient(Person(ids, family, given, born.date().isoformat(), gender)))
-        return self._dice.choice(self.patients[-8:])
+        first = self._count // STAY % len(self.patients) if full else -8
+        return self._dice.choice(self.patients[first:][:8])
 
     def _identifier(self, patient: Patient) -> str:
         """The one that counts; once merged, the old one too, now and then."""

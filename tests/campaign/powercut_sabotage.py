@@ -9,7 +9,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from bridge.store import payloads, sqlite
+from bridge.store import sqlite
+from bridge.store.payload_folder import Folder
 
 
 def normal() -> None:
@@ -35,10 +36,10 @@ def no_file_fsync() -> None:
 
 
 def _without(spared: object) -> None:
-    honest = payloads.Incoming._synced
+    honest = Folder._synced
 
-    def spoiled(self: payloads.Incoming, fd: int) -> None:
+    def spoiled(self: Folder, fd: int) -> None:
         if not spared(os.fstat(fd).st_mode):  # type: ignore[operator]
             honest(self, fd)
 
-    payloads.Incoming._synced = spoiled  # type: ignore[method-assign]
+    Folder._synced = spoiled  # type: ignore[method-assign]

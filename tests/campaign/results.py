@@ -14,7 +14,7 @@ from pathlib import Path
 JOURNAL = Path(__file__).parents[2] / "deploy" / "campaign-results.jsonl"
 """Beside the other things that an operator is given to trust; committed, so that counts add up over rounds."""
 
-ZERO = ("lost", "twice", "wrong_patient", "doubts_amiss", "uncaught", "broken")
+ZERO = ("lost", "twice", "wrong_patient", "out_of_order", "doubts_amiss", "uncaught", "broken")
 """Figures that must be 0: `uncaught` counts errors that nobody caught, `broken` other promises of a part's own."""
 
 Say = Callable[[str], None]

@@ -10,10 +10,10 @@ import signal
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 
@@ -24,6 +24,7 @@ from tests.campaign.judge import Post, Row, Task
 from tests.campaign.nursery import Nursery
 from tests.ports import free_port
 
+T = TypeVar("T")
 Address = tuple[str, int]
 STARTS = 5
 
@@ -140,6 +141,49 @@ def sample_number(first_mv: Sequence[float]) -> int:
     return low + high * BASE
 
 
+def surroundings(api: Api, url: str, kept: Path) -> dict[str, str]:
+    """The environment of a bridge that works on this store for this API; its payloads are in the folder `kept`."""
+    return {
+        "BRIDGE_TESTING": "1",
+        "BRIDGE_SITE__TIME_ZONE": "Europe/Berlin",
+        "BRIDGE_STORE__URL": url,
+        "BRIDGE_STORE__PAYLOADS": f"{kept}/payloads",
+        "BRIDGE_STORE__MIN_FREE": "1 MiB",
+        "BRIDGE_STORE__BALLAST": "1 MiB",
+        "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
+        "BRIDGE_CARDIO__BASE_URL": api.url,
+        "BRIDGE_CARDIO__ORGANIZATION_PATH": "sandbox-hospital",
+        "BRIDGE_CARDIO__TOKEN": "sandbox-token",
+        "BRIDGE_CARDIO__CHUNK_SIZE": "1 KiB",
+    }
+
+
+def doors(hl7: Address, dicom: Address) -> dict[str, str]:
+    """The environment of a bridge that listens there."""
+    return {"BRIDGE_HL7__LISTEN": f"127.0.0.1:{hl7[1]}", "BRIDGE_DICOM__LISTEN": f"127.0.0.1:{dicom[1]}"}
+
+
+def rows_in(conn: sa.Connection) -> list[Row]:
+    """Every message of a store with its tasks, in the order of their arrival."""
+    tasks: dict[int, list[tuple[State, tuple[int, ...]]]] = {}
+    wanted = sa.select(task.c.message_id, task.c.state, task.c.task_ids).order_by(task.c.id)
+    for one in conn.execute(wanted):
+        ids = tuple(int(part) for part in one.task_ids.split(",") if part)
+        tasks.setdefault(one.message_id, []).append((State(one.state), ids))
+    columns = (message.c.id, message.c.kind, message.c.state, message.c.reason)
+    wanted = sa.select(*columns, message.c.control_id, message.c.sop_instance_uid).order_by(message.c.id)
+    return [
+        Row(r.kind, r.control_id or r.sop_instance_uid, State(r.state), r.reason, tuple(tasks.get(r.id, ())))
+        for r in conn.execute(wanted)
+    ]
+
+
+def open_in(conn: sa.Connection) -> int:
+    """Messages of a store with which nobody is done."""
+    over = [str(state) for state in SETTLED]
+    return int(conn.scalar(sa.select(sa.func.count()).where(message.c.state.not_in(over))) or 0)
+
+
 class Stage:
     """API and bridge on fresh stores; the bridge's ports stay the same however often it starts."""
 
@@ -151,22 +195,8 @@ class Stage:
         self.hl7: Address = ("127.0.0.1", free_port())
         self.dicom: Address = ("127.0.0.1", free_port())
         self.store = kept / "bridge.db"
-        self.environment = {
-            "BRIDGE_TESTING": "1",
-            "BRIDGE_SITE__TIME_ZONE": "Europe/Berlin",
-            "BRIDGE_STORE__URL": f"sqlite:///{self.store}",
-            "BRIDGE_STORE__PAYLOADS": f"{kept}/payloads",
-            "BRIDGE_STORE__MIN_FREE": "1 MiB",
-            "BRIDGE_STORE__BALLAST": "1 MiB",
-            "BRIDGE_HL7__LISTEN": f"127.0.0.1:{self.hl7[1]}",
-            "BRIDGE_DICOM__LISTEN": f"127.0.0.1:{self.dicom[1]}",
-            "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
-            "BRIDGE_CARDIO__BASE_URL": self.api.url,
-            "BRIDGE_CARDIO__ORGANIZATION_PATH": "sandbox-hospital",
-            "BRIDGE_CARDIO__TOKEN": "sandbox-token",
-            "BRIDGE_CARDIO__CHUNK_SIZE": "1 KiB",
-            **more,
-        }
+        url = f"sqlite:///{self.store}"
+        self.environment = {**surroundings(self.api, url, kept), **doors(self.hl7, self.dicom), **more}
         # what is called in the service first, `module:function`
         self.before = "tests.seeded.bugs:plant_asked_for" if "BRIDGE_SEEDED_BUG" in os.environ else ""
         self.bridge: Process | None = None
@@ -211,29 +241,18 @@ class Stage:
 
     def rows(self) -> list[Row]:
         """Every message of the store with its tasks, whether the bridge is up or not."""
-        engine = reader_engine(self.store)
-        with engine.connect() as conn:
-            tasks: dict[int, list[tuple[State, tuple[int, ...]]]] = {}
-            wanted = sa.select(task.c.message_id, task.c.state, task.c.task_ids).order_by(task.c.id)
-            for one in conn.execute(wanted):
-                ids = tuple(int(part) for part in one.task_ids.split(",") if part)
-                tasks.setdefault(one.message_id, []).append((State(one.state), ids))
-            columns = (message.c.id, message.c.kind, message.c.state, message.c.reason)
-            found = conn.execute(sa.select(*columns, message.c.control_id, message.c.sop_instance_uid)).all()
-        engine.dispose()
-        return [
-            Row(r.kind, r.control_id or r.sop_instance_uid, State(r.state), r.reason, tuple(tasks.get(r.id, ())))
-            for r in found
-        ]
+        return self._seen(rows_in)
 
     def open_work(self) -> int:
         """Messages with which the bridge is not done."""
+        return self._seen(open_in)
+
+    def _seen(self, look: Callable[[sa.Connection], T]) -> T:
         engine = reader_engine(self.store)
         with engine.connect() as conn:
-            over = [str(state) for state in SETTLED]
-            count = conn.scalar(sa.select(sa.func.count()).where(message.c.state.not_in(over)))
+            found = look(conn)
         engine.dispose()
-        return int(count or 0)
+        return found
 
     def settle(self, seconds: float = 180) -> None:
         """Until the bridge is done with everything, or does not get on with it any more."""

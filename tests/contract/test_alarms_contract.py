@@ -11,7 +11,7 @@ from bridge.domain.states import State
 from bridge.store import alarm_facts, alarms, anomalies, destinations, gauges, inbox, line, outbound, quarantine
 from bridge.store.alarms import DROPPED, ON, OVER, SENT, WAITING, Due
 from bridge.store.port import Transaction
-from bridge.store.sqlite import SqliteStore
+from bridge.store.grouped import GroupedStore
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 BOTH = ("webhook", "mail")
@@ -22,23 +22,23 @@ def later(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-async def begun(store: SqliteStore, subject: str = "cardio", channels: tuple[str, ...] = BOTH) -> int | None:
+async def begun(store: GroupedStore, subject: str = "cardio", channels: tuple[str, ...] = BOTH) -> int | None:
     return await store.write(
         lambda tx: alarms.begin(tx, "queue_old", subject, at=NOW, detail={"number": 1}, channels=channels)
     )
 
 
-async def taken(store: SqliteStore, channel: str = "mail", seconds: float = 0, most: int = 200) -> list[Due]:
+async def taken(store: GroupedStore, channel: str = "mail", seconds: float = 0, most: int = 200) -> list[Due]:
     at = later(seconds)
     return await store.write(lambda tx: alarms.take(tx, channel, at=at, again_at=at + LEASE, most=most))
 
 
-async def states(store: SqliteStore, alarm_id: int) -> list[tuple[str, str, str, int, str]]:
+async def states(store: GroupedStore, alarm_id: int) -> list[tuple[str, str, str, int, str]]:
     told = (await store.read(lambda conn: alarms.told(conn, [alarm_id])))[alarm_id]
     return [(t.edge, t.channel, t.state, t.attempts, t.reason) for t in told]
 
 
-async def test_an_alarm_is_on_once_and_its_notices_are_written_with_it(store: SqliteStore) -> None:
+async def test_an_alarm_is_on_once_and_its_notices_are_written_with_it(store: GroupedStore) -> None:
     made = await begun(store)
     assert made is not None
     assert await begun(store) is None
@@ -50,7 +50,7 @@ async def test_an_alarm_is_on_once_and_its_notices_are_written_with_it(store: Sq
     assert await store.read(alarms.counts) == {"queue_old": 1}
 
 
-async def test_where_the_transaction_fails_nobody_is_told(store: SqliteStore) -> None:
+async def test_where_the_transaction_fails_nobody_is_told(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         alarms.begin(tx, "queue_old", "cardio", at=NOW, detail={}, channels=BOTH)
         raise ValueError("invented")
@@ -61,7 +61,7 @@ async def test_where_the_transaction_fails_nobody_is_told(store: SqliteStore) ->
     assert await taken(store) == []
 
 
-async def test_it_is_over_once_and_may_begin_anew(store: SqliteStore) -> None:
+async def test_it_is_over_once_and_may_begin_anew(store: GroupedStore) -> None:
     first = await begun(store)
     assert first is not None
     over: Callable[[Transaction], bool] = lambda tx: alarms.end(tx, first, at=later(60), channels=BOTH)  # noqa: E731
@@ -73,7 +73,7 @@ async def test_it_is_over_once_and_may_begin_anew(store: SqliteStore) -> None:
     assert [a.id for a in await store.read(alarms.history)] == [second, first]
 
 
-async def test_a_figure_is_refreshed_while_it_is_on_and_nobody_is_told(store: SqliteStore) -> None:
+async def test_a_figure_is_refreshed_while_it_is_on_and_nobody_is_told(store: GroupedStore) -> None:
     made = await begun(store)
     assert made is not None
     await store.write(lambda tx: alarms.refresh(tx, made, {"number": 9}))
@@ -81,7 +81,7 @@ async def test_a_figure_is_refreshed_while_it_is_on_and_nobody_is_told(store: Sq
     assert len(await states(store, made)) == 2
 
 
-async def test_those_that_wait_go_out_together_and_each_channel_by_itself(store: SqliteStore) -> None:
+async def test_those_that_wait_go_out_together_and_each_channel_by_itself(store: GroupedStore) -> None:
     for subject in ("a", "b", "c"):
         await begun(store, subject)
     assert [d.alarm.subject for d in await taken(store, most=2)] == ["a", "b"]
@@ -90,7 +90,7 @@ async def test_those_that_wait_go_out_together_and_each_channel_by_itself(store:
     assert [d.alarm.subject for d in await taken(store, "webhook")] == ["a", "b", "c"]
 
 
-async def test_a_batch_that_was_begun_goes_out_again_as_it_was(store: SqliteStore) -> None:
+async def test_a_batch_that_was_begun_goes_out_again_as_it_was(store: GroupedStore) -> None:
     """As after a restart: that it was sent stands nowhere, so it is sent again, and with nothing else in it."""
     await begun(store, "a")
     await begun(store, "b")
@@ -103,7 +103,7 @@ async def test_a_batch_that_was_begun_goes_out_again_as_it_was(store: SqliteStor
     assert [d.attempts for d in again] == [2, 2]
 
 
-async def test_what_was_not_taken_is_put_back_with_its_reason_and_then_settled(store: SqliteStore) -> None:
+async def test_what_was_not_taken_is_put_back_with_its_reason_and_then_settled(store: GroupedStore) -> None:
     made = await begun(store)
     assert made is not None
     (due,) = await taken(store)
@@ -116,7 +116,7 @@ async def test_what_was_not_taken_is_put_back_with_its_reason_and_then_settled(s
     assert await store.read(lambda conn: alarms.next_due(conn, "mail")) is None
 
 
-async def test_an_end_waits_until_its_beginning_is_told_or_dropped(store: SqliteStore) -> None:
+async def test_an_end_waits_until_its_beginning_is_told_or_dropped(store: GroupedStore) -> None:
     made = await begun(store)
     assert made is not None
     (first,) = await taken(store)
@@ -128,19 +128,19 @@ async def test_an_end_waits_until_its_beginning_is_told_or_dropped(store: Sqlite
     assert [d.edge for d in await taken(store, seconds=61)] == [OVER]
 
 
-async def test_f25_a_clock_that_was_set_back_keeps_no_notice(store: SqliteStore) -> None:
+async def test_f25_a_clock_that_was_set_back_keeps_no_notice(store: GroupedStore) -> None:
     await begun(store)
     assert len(await taken(store, seconds=-3600)) == 1
 
 
-async def test_what_waits_for_a_channel_that_is_gone_is_dropped(store: SqliteStore) -> None:
+async def test_what_waits_for_a_channel_that_is_gone_is_dropped(store: GroupedStore) -> None:
     made = await begun(store)
     assert made is not None
     assert await store.write(lambda tx: alarms.drop_others(tx, ["mail"])) == 1
     assert await states(store, made) == [(ON, "webhook", DROPPED, 0, "channel_gone"), (ON, "mail", WAITING, 0, "")]
 
 
-async def test_how_a_channel_does(store: SqliteStore) -> None:
+async def test_how_a_channel_does(store: GroupedStore) -> None:
     await begun(store, "a")
     await begun(store, "b")
     (a, _) = await taken(store)
@@ -152,7 +152,7 @@ async def test_how_a_channel_does(store: SqliteStore) -> None:
     assert (await store.read(lambda conn: alarms.troubles(conn, BOTH, since=later(1))))["mail"].dropped == 0
 
 
-async def test_each_commit_wakes_those_who_tell(store: SqliteStore) -> None:
+async def test_each_commit_wakes_those_who_tell(store: GroupedStore) -> None:
     heard: list[str] = []
     store.subscribe(lambda notices: heard.extend(n.topic for n in notices))
     await begun(store)
@@ -170,7 +170,7 @@ def kept(tx: Transaction, number: int, state: State, *, at: datetime = NOW, **mo
     return inbox.keep(tx, arrival, state=state, reason=reason).id
 
 
-async def test_f13_what_stands_in_line_since_when(store: SqliteStore) -> None:
+async def test_f13_what_stands_in_line_since_when(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         kept(tx, 1, State.READY, at=later(-1000))
         kept(tx, 2, State.RETRY, at=later(-950), reason="unreachable")
@@ -184,7 +184,7 @@ async def test_f13_what_stands_in_line_since_when(store: SqliteStore) -> None:
     assert await store.read(alarm_facts.queued) == {"": 3}
 
 
-async def test_what_a_person_let_go_on_waits_since_then(store: SqliteStore) -> None:
+async def test_what_a_person_let_go_on_waits_since_then(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         released = kept(tx, 1, State.HELD, at=later(-100_000), reason="no_match")
         inbox.move(tx, released, State.HELD, State.READY, at=later(-100))
@@ -198,7 +198,7 @@ async def test_what_a_person_let_go_on_waits_since_then(store: SqliteStore) -> N
     assert (pile.number, pile.oldest) == (1, later(-950))
 
 
-async def test_a_look_costs_what_is_open_and_not_what_was_received(store: SqliteStore) -> None:
+async def test_a_look_costs_what_is_open_and_not_what_was_received(store: GroupedStore) -> None:
     """Nothing is scanned, whatever was received in all."""
 
     def plan(conn: Any) -> str:
@@ -218,7 +218,7 @@ async def test_a_look_costs_what_is_open_and_not_what_was_received(store: Sqlite
     assert "ix_message_settled" in found
 
 
-async def test_what_is_held_and_what_must_be_settled_by_reason(store: SqliteStore) -> None:
+async def test_what_is_held_and_what_must_be_settled_by_reason(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         first = kept(tx, 1, State.HELD, at=later(-60), reason="no_match")
         kept(tx, 2, State.HELD, at=later(-90), reason="no_match")
@@ -237,7 +237,7 @@ async def test_what_is_held_and_what_must_be_settled_by_reason(store: SqliteStor
     assert [(p.name, p.number) for p in await store.read(alarm_facts.anomalies)] == [("not_processed", 1)]
 
 
-async def test_f44_what_receivers_do_not_take(store: SqliteStore) -> None:
+async def test_f44_what_receivers_do_not_take(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         message = kept(tx, 1, State.DONE)
         told: dict[str, Any] = {"kind": "task_ids", "listener": "hl7", "order_key": None, "body": b"MSH"}
@@ -254,7 +254,7 @@ async def test_f44_what_receivers_do_not_take(store: SqliteStore) -> None:
     ]
 
 
-async def test_which_destinations_are_down(store: SqliteStore) -> None:
+async def test_which_destinations_are_down(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         destinations.note(tx, "cardio", down=True, at=later(-60), reason="unreachable")
         destinations.note(tx, "north", down=False, at=NOW)
@@ -263,7 +263,7 @@ async def test_which_destinations_are_down(store: SqliteStore) -> None:
     assert await store.read(alarm_facts.down) == [alarm_facts.Down("cardio", "unreachable", later(-60))]
 
 
-async def test_f17_f31_what_was_refused_and_what_came_under_a_used_number_is_read_once(store: SqliteStore) -> None:
+async def test_f17_f31_what_was_refused_and_what_came_under_a_used_number_is_read_once(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         kept(tx, 1, State.REJECTED, at=later(-7200), reason="api_refused")
         kept(tx, 2, State.REJECTED, at=later(-60), reason="missing_field", listener="hl7.north")
@@ -280,7 +280,7 @@ async def test_f17_f31_what_was_refused_and_what_came_under_a_used_number_is_rea
     assert await store.read(lambda conn: alarm_facts.news(conn, after=newest)) == (newest, [])
 
 
-async def test_who_was_heard_last_is_read_once(store: SqliteStore) -> None:
+async def test_who_was_heard_last_is_read_once(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         kept(tx, 1, State.DONE, at=later(-60))
         kept(tx, 2, State.DONE, at=later(-30))

@@ -14,12 +14,12 @@ from bridge.store import audit
 from bridge.store.port import Transaction
 from bridge.store.schema import audit as table
 from bridge.store.schema import message
-from bridge.store.sqlite import SqliteStore
+from bridge.store.grouped import GroupedStore
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-async def noted(store: SqliteStore, count: int = 5) -> None:
+async def noted(store: GroupedStore, count: int = 5) -> None:
     """Acts of two persons on a message and on none."""
 
     def work(tx: Transaction) -> None:
@@ -43,11 +43,11 @@ async def noted(store: SqliteStore, count: int = 5) -> None:
         await store.write(one)
 
 
-async def broken(store: SqliteStore) -> audit.Broken | None:
+async def broken(store: GroupedStore) -> audit.Broken | None:
     return await store.read(audit.verify)
 
 
-async def test_rows_come_back_as_they_were_written_and_the_chain_is_whole(store: SqliteStore) -> None:
+async def test_rows_come_back_as_they_were_written_and_the_chain_is_whole(store: GroupedStore) -> None:
     assert await broken(store) is None, "an empty one too"
     await noted(store)
     acts = await store.read(lambda conn: list(audit.acts(conn)))
@@ -74,7 +74,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("column", CHANGES)
-async def test_a_row_that_was_changed_is_found(store: SqliteStore, column: str) -> None:
+async def test_a_row_that_was_changed_is_found(store: GroupedStore, column: str) -> None:
     await noted(store)
     await store.write(lambda tx: tx.conn.execute(table.update().where(table.c.id == 3), {column: CHANGES[column]}))
     found = await broken(store)
@@ -82,7 +82,7 @@ async def test_a_row_that_was_changed_is_found(store: SqliteStore, column: str) 
     assert found.id == 3
 
 
-async def test_a_row_that_was_taken_out_or_put_between_is_found(store: SqliteStore) -> None:
+async def test_a_row_that_was_taken_out_or_put_between_is_found(store: GroupedStore) -> None:
     await noted(store)
     await store.write(lambda tx: tx.conn.execute(table.delete().where(table.c.id == 3)))
     found = await broken(store)
@@ -90,7 +90,7 @@ async def test_a_row_that_was_taken_out_or_put_between_is_found(store: SqliteSto
     assert found.id == 4
 
 
-async def test_a_changed_row_with_a_hash_made_anew_is_found_at_the_next_one(store: SqliteStore) -> None:
+async def test_a_changed_row_with_a_hash_made_anew_is_found_at_the_next_one(store: GroupedStore) -> None:
     await noted(store)
 
     def forge(tx: Transaction) -> None:
@@ -105,7 +105,7 @@ async def test_a_changed_row_with_a_hash_made_anew_is_found_at_the_next_one(stor
     assert found.id == 4
 
 
-async def test_the_chain_has_no_fork(store: SqliteStore) -> None:
+async def test_the_chain_has_no_fork(store: GroupedStore) -> None:
     await noted(store, 2)
 
     def fork(tx: Transaction) -> None:
@@ -116,7 +116,7 @@ async def test_the_chain_has_no_fork(store: SqliteStore) -> None:
         await store.write(fork)
 
 
-async def test_iti_20_the_export_has_the_parts_of_an_audit_message_and_no_patients_value(store: SqliteStore) -> None:
+async def test_iti_20_the_export_has_the_parts_of_an_audit_message_and_no_patients_value(store: GroupedStore) -> None:
     await noted(store)
     lines = await store.read(lambda conn: list(exported(audit.acts(conn), host="bridge1")))
     assert len(lines) == 5

@@ -6,14 +6,14 @@ from typing import Any
 from bridge.domain.states import State
 from bridge.store import commitments, inbox
 from bridge.store.commitments import HELD, SENT, WAITING, Asked, Due
-from bridge.store.sqlite import SqliteStore
+from bridge.store.grouped import GroupedStore
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ONE, TWO = ("1.2.3", "2.25.1"), ("1.2.3", "2.25.2")
 
 
 async def asked(
-    store: SqliteStore, transaction: str = "2.25.9", *, who: str = "CART", instances: Any = (ONE, TWO), at: Any = NOW
+    store: GroupedStore, transaction: str = "2.25.9", *, who: str = "CART", instances: Any = (ONE, TWO), at: Any = NOW
 ) -> Asked:
     def work(tx: Any) -> Asked:
         return commitments.ask(
@@ -30,15 +30,15 @@ async def asked(
     return await store.write(work)
 
 
-async def due(store: SqliteStore, who: str = "CART", after: float = 1) -> Due | None:
+async def due(store: GroupedStore, who: str = "CART", after: float = 1) -> Due | None:
     return await store.read(lambda conn: commitments.next_due(conn, who, at=NOW + timedelta(seconds=after)))
 
 
-async def counts(store: SqliteStore) -> dict[str, int]:
+async def counts(store: GroupedStore) -> dict[str, int]:
     return await store.read(commitments.counts)
 
 
-async def test_a_request_is_due_when_its_association_has_ended(store: SqliteStore) -> None:
+async def test_a_request_is_due_when_its_association_has_ended(store: GroupedStore) -> None:
     heard: list[str] = []
     store.subscribe(lambda notices: heard.extend(n.topic for n in notices))
     assert await asked(store) is Asked.NEW
@@ -51,19 +51,19 @@ async def test_a_request_is_due_when_its_association_has_ended(store: SqliteStor
     assert await store.read(commitments.earliest) == {"CART": (first, first)}
 
 
-async def test_f30_the_same_request_again_is_one_row(store: SqliteStore) -> None:
+async def test_f30_the_same_request_again_is_one_row(store: GroupedStore) -> None:
     await asked(store)
     assert await asked(store, instances=(TWO, ONE)) is Asked.AGAIN  # in whatever order
     assert await counts(store) == {WAITING: 1}
 
 
-async def test_a_transaction_uid_is_its_peers_own(store: SqliteStore) -> None:
+async def test_a_transaction_uid_is_its_peers_own(store: GroupedStore) -> None:
     await asked(store)
     assert await asked(store, who="OTHER", instances=(ONE,)) is Asked.NEW
     assert await counts(store) == {WAITING: 2}
 
 
-async def test_ps3_4_j_3_3_1_2_a_transaction_uid_with_other_instances_changes_nothing(store: SqliteStore) -> None:
+async def test_ps3_4_j_3_3_1_2_a_transaction_uid_with_other_instances_changes_nothing(store: GroupedStore) -> None:
     await asked(store)
     assert await asked(store, instances=(ONE,)) is Asked.OTHER
     found = await due(store)
@@ -71,7 +71,7 @@ async def test_ps3_4_j_3_3_1_2_a_transaction_uid_with_other_instances_changes_no
     assert found.instances == (ONE, TWO)
 
 
-async def test_what_was_told_is_told_once_more_where_it_is_asked_for_again(store: SqliteStore) -> None:
+async def test_what_was_told_is_told_once_more_where_it_is_asked_for_again(store: GroupedStore) -> None:
     for state in (SENT, HELD):
         await asked(store)
         found = await due(store)
@@ -87,7 +87,7 @@ async def test_what_was_told_is_told_once_more_where_it_is_asked_for_again(store
     assert found.attempts == 0
 
 
-async def test_a_report_that_was_under_way_does_not_answer_what_was_asked_since(store: SqliteStore) -> None:
+async def test_a_report_that_was_under_way_does_not_answer_what_was_asked_since(store: GroupedStore) -> None:
     await asked(store)
     before = await due(store)
     assert before is not None
@@ -97,7 +97,7 @@ async def test_a_report_that_was_under_way_does_not_answer_what_was_asked_since(
     assert await counts(store) == {WAITING: 1}
 
 
-async def test_f13_a_peer_that_cannot_be_reached_keeps_all_of_its_reports_waiting(store: SqliteStore) -> None:
+async def test_f13_a_peer_that_cannot_be_reached_keeps_all_of_its_reports_waiting(store: GroupedStore) -> None:
     await asked(store, "2.25.1")
     await asked(store, "2.25.2")
     await asked(store, "2.25.3", who="OTHER")
@@ -111,7 +111,7 @@ async def test_f13_a_peer_that_cannot_be_reached_keeps_all_of_its_reports_waitin
     assert (again.id, again.attempts, again.refusals) == (found.id, 1, 0)
 
 
-async def test_f44_a_report_that_was_refused_lets_the_next_one_by(store: SqliteStore) -> None:
+async def test_f44_a_report_that_was_refused_lets_the_next_one_by(store: GroupedStore) -> None:
     await asked(store, "2.25.1")
     await asked(store, "2.25.2")
     found = await due(store)
@@ -125,12 +125,12 @@ async def test_f44_a_report_that_was_refused_lets_the_next_one_by(store: SqliteS
     assert again.refusals == 1
 
 
-async def test_f25_a_time_that_a_clock_set_too_far_away_is_due(store: SqliteStore) -> None:
+async def test_f25_a_time_that_a_clock_set_too_far_away_is_due(store: GroupedStore) -> None:
     await asked(store, at=NOW + timedelta(hours=1))
     assert await due(store, after=0) is not None
 
 
-async def test_in_custody_is_what_was_accepted_and_kept(store: SqliteStore) -> None:
+async def test_in_custody_is_what_was_accepted_and_kept(store: GroupedStore) -> None:
     def keep(identity: str, state: State, payload: str | None) -> Any:
         arrival = inbox.Arrival(
             kind="dicom",
@@ -157,7 +157,7 @@ async def test_in_custody_is_what_was_accepted_and_kept(store: SqliteStore) -> N
     assert [k.payload for k in found["2.25.1"]] == ["bb/b.dcm", "cc/c.dcm"]
 
 
-async def test_what_a_peer_was_told_stands_with_each_instance(store: SqliteStore) -> None:
+async def test_what_a_peer_was_told_stands_with_each_instance(store: GroupedStore) -> None:
     await asked(store, "2.25.1")
     await asked(store, "2.25.2", instances=(TWO, ONE))
     for who in ("2.25.1", "2.25.2"):

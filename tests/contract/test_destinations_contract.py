@@ -6,13 +6,13 @@ from typing import Any
 from bridge.domain.states import State
 from bridge.store import destinations, inbox, line
 from bridge.store.port import Notice
-from bridge.store.sqlite import SqliteStore
+from bridge.store.grouped import GroupedStore
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 async def ready(
-    store: SqliteStore, name: str, goes_to: str, *, patient: str | None = None, kind: str = "hl7", size: int = 600
+    store: GroupedStore, name: str, goes_to: str, *, patient: str | None = None, kind: str = "hl7", size: int = 600
 ) -> int:
     """A message that is understood."""
     arrival = inbox.Arrival(
@@ -37,7 +37,7 @@ async def ready(
     return await store.write(work)
 
 
-async def waits(store: SqliteStore, number: int, reason: str, seconds: float) -> None:
+async def waits(store: GroupedStore, number: int, reason: str, seconds: float) -> None:
     """It is put back for that long."""
     due = round((NOW + timedelta(seconds=seconds)).timestamp() * 1000)
     await store.write(
@@ -45,21 +45,21 @@ async def waits(store: SqliteStore, number: int, reason: str, seconds: float) ->
     )
 
 
-async def claim(store: SqliteStore, goes_to: str, most: int = 10, **values: Any) -> list[int]:
+async def claim(store: GroupedStore, goes_to: str, most: int = 10, **values: Any) -> list[int]:
     """The ids of what is claimed."""
     at = values.pop("at", NOW)
     found = await store.write(lambda tx: line.claim(tx, "me", most, at=at, destination=goes_to, **values))
     return [one.id for one in found]
 
 
-async def test_a_claim_takes_what_goes_there_and_leaves_the_rest(store: SqliteStore) -> None:
+async def test_a_claim_takes_what_goes_there_and_leaves_the_rest(store: GroupedStore) -> None:
     a, b = await ready(store, "1", "a"), await ready(store, "2", "b")
     assert await claim(store, "a") == [a]
     assert await claim(store, "a") == []
     assert await claim(store, "b") == [b]
 
 
-async def test_a_patients_later_message_waits_for_the_earlier_one_wherever_it_goes(store: SqliteStore) -> None:
+async def test_a_patients_later_message_waits_for_the_earlier_one_wherever_it_goes(store: GroupedStore) -> None:
     first, second = await ready(store, "1", "a", patient="P"), await ready(store, "2", "b", patient="P")
     assert await claim(store, "b") == []
     assert await store.read(lambda conn: line.waits(conn, "b"))
@@ -68,7 +68,7 @@ async def test_a_patients_later_message_waits_for_the_earlier_one_wherever_it_go
     assert not await store.read(lambda conn: line.waits(conn, "b"))
 
 
-async def test_of_the_recordings_only_shorter_ones_where_it_is_asked_for(store: SqliteStore) -> None:
+async def test_of_the_recordings_only_shorter_ones_where_it_is_asked_for(store: GroupedStore) -> None:
     long = await ready(store, "1", "a", kind="dicom", size=5000)
     short = await ready(store, "2", "a", kind="dicom", size=4999)
     order = await ready(store, "3", "a", size=9000)
@@ -77,7 +77,7 @@ async def test_of_the_recordings_only_shorter_ones_where_it_is_asked_for(store: 
     assert await claim(store, "a") == [long]
 
 
-async def test_what_goes_nowhere_is_found_by_what_is_known(store: SqliteStore) -> None:
+async def test_what_goes_nowhere_is_found_by_what_is_known(store: GroupedStore) -> None:
     known = await ready(store, "1", "a")
     lost, undecided = await ready(store, "2", "gone"), await ready(store, "3", "")
     await ready(store, "4", "gone", patient="Q")
@@ -94,7 +94,7 @@ async def test_what_goes_nowhere_is_found_by_what_is_known(store: SqliteStore) -
     assert await claim(store, "a", at=NOW + timedelta(seconds=61)) == [known, undecided]
 
 
-async def test_when_the_next_is_due_and_until_when_a_limit_lasts_is_told_for_each(store: SqliteStore) -> None:
+async def test_when_the_next_is_due_and_until_when_a_limit_lasts_is_told_for_each(store: GroupedStore) -> None:
     for number, (goes_to, reason, seconds) in enumerate(
         [("a", "rate_limited", 30), ("a", "rate_limited", 90), ("a", "unreachable", 5), ("b", "unreachable", 7)]
     ):
@@ -106,7 +106,7 @@ async def test_when_the_next_is_due_and_until_when_a_limit_lasts_is_told_for_eac
     assert await store.read(lambda conn: line.limited_until(conn, "rate_limited")) == {"a": stored + 90_000}
 
 
-async def test_what_waited_for_a_destination_is_due_when_it_is_back_and_nothing_of_anothers(store: SqliteStore) -> None:
+async def test_what_waited_for_a_destination_is_due_when_it_is_back_and_nothing_of_anothers(store: GroupedStore) -> None:
     mine, other = await ready(store, "1", "a"), await ready(store, "2", "b")
     limited = await ready(store, "3", "a")
     for number, reason in ((mine, "unreachable"), (other, "unreachable"), (limited, "rate_limited")):
@@ -116,7 +116,7 @@ async def test_what_waited_for_a_destination_is_due_when_it_is_back_and_nothing_
     assert await claim(store, "b") == []
 
 
-async def test_how_often_a_message_was_put_back_is_counted_by_its_reason(store: SqliteStore) -> None:
+async def test_how_often_a_message_was_put_back_is_counted_by_its_reason(store: GroupedStore) -> None:
     number = await ready(store, "1", "a")
     await waits(store, number, "upload_failed", 1)
     for reason in ("rate_limited", "upload_failed"):
@@ -126,7 +126,7 @@ async def test_how_often_a_message_was_put_back_is_counted_by_its_reason(store: 
     assert await store.read(lambda conn: line.times(conn, number, "upload_failed")) == 2
 
 
-async def test_the_doors_hear_which_destination_went_down_and_since_when(store: SqliteStore) -> None:
+async def test_the_doors_hear_which_destination_went_down_and_since_when(store: GroupedStore) -> None:
     heard: list[Notice] = []
     store.subscribe(heard.extend)
     await store.write(lambda tx: destinations.begin(tx, ["a", "b"], at=NOW))
@@ -147,7 +147,7 @@ async def test_the_doors_hear_which_destination_went_down_and_since_when(store: 
     assert told == [("a", False), ("b", False), ("a", True), ("a", True), ("a", False)]
 
 
-async def test_a_destination_that_the_settings_do_not_name_any_more_is_forgotten(store: SqliteStore) -> None:
+async def test_a_destination_that_the_settings_do_not_name_any_more_is_forgotten(store: GroupedStore) -> None:
     await store.write(lambda tx: destinations.begin(tx, ["a", "b"], at=NOW))
     await store.write(lambda tx: destinations.note(tx, "b", down=True, at=NOW, reason="unreachable"))
     await store.write(lambda tx: destinations.begin(tx, ["a"], at=NOW))
@@ -155,7 +155,7 @@ async def test_a_destination_that_the_settings_do_not_name_any_more_is_forgotten
     assert names == ["a"]
 
 
-async def test_f42_a_resend_is_told_where_the_first_one_went(store: SqliteStore) -> None:
+async def test_f42_a_resend_is_told_where_the_first_one_went(store: GroupedStore) -> None:
     await ready(store, "1", "a")
     arrival = inbox.Arrival(
         kind="hl7", type="", received_at=NOW, listener="hl7", peer="", sender="", identity="1", digest="1", raw=b"x"

@@ -82,9 +82,9 @@ def test_f6_what_was_kept_for_nothing_goes_unless_another_arrival_rests_on_it(pa
     second, again = kept(payloads, b"ecg")
     assert name == again
     first.close(unsure=True, needless=lambda _: True)
-    assert payloads.path(name).exists(), "the second one's row may be on its way"
+    assert (payloads.root / name).exists(), "the second one's row may be on its way"
     second.close()
-    assert payloads.path(name).exists()
+    assert (payloads.root / name).exists()
     third, _ = kept(payloads, b"other")
     third.close(unsure=True, needless=lambda _: True)
     assert len(list(payloads.root.glob("??/*.dcm"))) == 1
@@ -93,19 +93,19 @@ def test_f6_what_was_kept_for_nothing_goes_unless_another_arrival_rests_on_it(pa
 def test_f6_where_the_store_cannot_say_whether_it_is_needed_a_start_decides(payloads: Payloads) -> None:
     file, name = kept(payloads, b"ecg")
     file.close(unsure=True, needless=lambda _: False)
-    assert payloads.path(name).exists()
+    assert (payloads.root / name).exists()
     assert payloads.sweep(lambda _: False) == 1
-    assert not payloads.path(name).exists()
+    assert not (payloads.root / name).exists()
 
 
 @pytest.mark.parametrize("damage", [b"", b"ec", b"egc", b"ecg and more"])
 def test_a1_a_damaged_payload_is_made_whole_by_the_resend(payloads: Payloads, damage: bytes) -> None:
     first, name = kept(payloads, b"ecg")
     first.close()
-    payloads.path(name).write_bytes(damage)
+    (payloads.root / name).write_bytes(damage)
     second, _ = kept(payloads, b"ecg")
     second.close()
-    assert payloads.path(name).read_bytes() == b"ecg"
+    assert (payloads.root / name).read_bytes() == b"ecg"
     assert list(payloads.spool.iterdir()) == []
 
 

@@ -7,12 +7,12 @@ import pytest
 from bridge.errors import ActionRefused
 from bridge.store import people
 from bridge.store.port import Transaction
-from bridge.store.sqlite import SqliteStore
+from bridge.store.grouped import GroupedStore
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-async def test_a_name_and_a_subject_are_one_persons(store: SqliteStore) -> None:
+async def test_a_name_and_a_subject_are_one_persons(store: GroupedStore) -> None:
     made = await store.write(lambda tx: people.make(tx, "anna", "admin", at=AT, password="hash"))
     with pytest.raises(ActionRefused, match="anna already"):
         await store.write(lambda tx: people.make(tx, "anna", "viewer", at=AT))
@@ -27,7 +27,7 @@ async def test_a_name_and_a_subject_are_one_persons(store: SqliteStore) -> None:
         await store.read(lambda conn: people.by_id(conn, 4711))
 
 
-async def test_somebody_stays_admin(store: SqliteStore) -> None:
+async def test_somebody_stays_admin(store: GroupedStore) -> None:
     first = await store.write(lambda tx: people.make(tx, "anna", "admin", at=AT))
     second = await store.write(lambda tx: people.make(tx, "berta", "admin", at=AT))
 
@@ -43,7 +43,7 @@ async def test_somebody_stays_admin(store: SqliteStore) -> None:
     assert await store.read(people.has_admin)
 
 
-async def test_both_admins_at_once_do_not_put_each_other_out(store: SqliteStore) -> None:
+async def test_both_admins_at_once_do_not_put_each_other_out(store: GroupedStore) -> None:
     """Whoever comes second is refused: what decides is looked at in the transaction that does it."""
     one = await store.write(lambda tx: people.make(tx, "anna", "admin", at=AT))
     two = await store.write(lambda tx: people.make(tx, "berta", "admin", at=AT))
@@ -56,7 +56,7 @@ async def test_both_admins_at_once_do_not_put_each_other_out(store: SqliteStore)
         await done[1]
 
 
-async def test_a_session_lets_in_until_it_ends_or_its_person_is_out(store: SqliteStore) -> None:
+async def test_a_session_lets_in_until_it_ends_or_its_person_is_out(store: GroupedStore) -> None:
     anna = await store.write(lambda tx: people.make(tx, "anna", "admin", at=AT))
     await store.write(lambda tx: people.make(tx, "berta", "admin", at=AT))
     first = await store.write(lambda tx: people.begin(tx, anna, "hash-1", at=AT))
@@ -75,7 +75,7 @@ async def test_a_session_lets_in_until_it_ends_or_its_person_is_out(store: Sqlit
     assert await store.read(lambda conn: people.session_by_id(conn, second)) is None
 
 
-async def test_old_sessions_of_browsers_go_and_tokens_stay(store: SqliteStore) -> None:
+async def test_old_sessions_of_browsers_go_and_tokens_stay(store: GroupedStore) -> None:
     anna = await store.write(lambda tx: people.make(tx, "anna", "admin", at=AT))
     await store.write(lambda tx: people.begin(tx, anna, "browser", at=AT))
     await store.write(lambda tx: people.begin(tx, anna, "script", at=AT, kind=people.TOKEN))

@@ -17,7 +17,7 @@ from bridge.store.port import Transaction
 from bridge.store.recent import Flow, Lately, Queue
 from bridge.store.schema import message, patient, term
 from bridge.store.search import find
-from bridge.store.sqlite import SqliteStore
+from bridge.store.grouped import GroupedStore
 
 NOW = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 ARRIVAL = inbox.Arrival("hl7", "ORM^O01", NOW, "hl7", "10.0.0.1", "HIS|TEST", None, "d", control_id="C1", raw=b"MSH")
@@ -48,7 +48,7 @@ def flows(found: tuple[Flow, ...]) -> dict[str, tuple[Any, int, dict[int, int]]]
     }
 
 
-async def test_the_hour_is_counted_by_listener_sender_and_destination(store: SqliteStore) -> None:
+async def test_the_hour_is_counted_by_listener_sender_and_destination(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         put(tx, 90, sender="OLD|LAB", listener="lab")
         put(tx, 58, destination="cardio")
@@ -73,12 +73,12 @@ async def test_the_hour_is_counted_by_listener_sender_and_destination(store: Sql
     assert (found.since, found.at) == (None, NOW)
 
 
-async def test_an_empty_store_has_no_figures(store: SqliteStore) -> None:
+async def test_an_empty_store_has_no_figures(store: GroupedStore) -> None:
     found = await store.read(lambda conn: recent.recent(conn, NOW))
     assert (found.listeners, found.senders, found.destinations, found.queues, found.states) == ((), (), (), (), {})
 
 
-async def test_what_is_open_is_counted_by_destination_and_state_with_its_age(store: SqliteStore) -> None:
+async def test_what_is_open_is_counted_by_destination_and_state_with_its_age(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         put(tx, 50, state=State.RETRY, reason=line.AWAITING_ORDER, destination="cardio")
         put(tx, 40, state=State.RETRY, reason="unreachable", destination="cardio")
@@ -104,7 +104,7 @@ async def test_what_is_open_is_counted_by_destination_and_state_with_its_age(sto
 
 
 async def test_an_hour_of_too_many_messages_says_since_when_they_are_counted(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    store: GroupedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recent, "MOST", 3)
     await store.write(lambda tx: [put(tx, minutes) for minutes in (40, 30, 20, 10, 5)])
@@ -114,7 +114,7 @@ async def test_an_hour_of_too_many_messages_says_since_when_they_are_counted(
 
 
 async def test_a_sender_of_very_many_names_takes_no_more_than_its_place(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    store: GroupedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recent, "SENDERS", 3)
     await store.write(lambda tx: [put(tx, 90, sender=f"S{n}") for n in range(9)])
@@ -123,7 +123,7 @@ async def test_a_sender_of_very_many_names_takes_no_more_than_its_place(
 
 
 async def test_figures_are_remembered_as_long_as_looking_was_dear(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    store: GroupedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lately, looks = Lately(store, SystemClock()), 0
     real, seconds = recent.recent, [0.0]
@@ -157,7 +157,7 @@ def _set(tx: Transaction, message_id: int, **columns: Any) -> None:
     tx.conn.execute(message.update().where(message.c.id == message_id), columns)
 
 
-async def _without_words(store: SqliteStore, many: int) -> None:
+async def _without_words(store: GroupedStore, many: int) -> None:
     """As an earlier version left it: messages, no words, and the mark of the migration."""
 
     def work(tx: Transaction) -> None:
@@ -172,12 +172,12 @@ async def _without_words(store: SqliteStore, many: int) -> None:
     await store.write(work)
 
 
-async def _found(store: SqliteStore, text: str) -> list[str]:
+async def _found(store: GroupedStore, text: str) -> list[str]:
     return [row.id for row in (await store.read(lambda conn: find(conn, text))).rows]
 
 
 async def test_each_step_makes_the_newest_findable_and_a_stop_costs_nothing(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    store: GroupedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(earlier, "STEP", 2)
     await _without_words(store, 5)
@@ -199,7 +199,7 @@ def _stopped(tx: Transaction) -> None:
     raise RuntimeError("on purpose")
 
 
-async def test_an_admission_of_before_is_found_by_the_record_s_names(store: SqliteStore) -> None:
+async def test_an_admission_of_before_is_found_by_the_record_s_names(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         one = put(tx)
         tx.conn.execute(
@@ -215,7 +215,7 @@ async def test_an_admission_of_before_is_found_by_the_record_s_names(store: Sqli
     assert await _found(store, "muster 4711") == ["1"]
 
 
-async def test_what_cannot_be_read_any_more_stops_nothing(store: SqliteStore) -> None:
+async def test_what_cannot_be_read_any_more_stops_nothing(store: GroupedStore) -> None:
     await _without_words(store, 2)
     await store.write(
         lambda tx: tx.conn.execute(message.update().where(message.c.id == 2), {"understood": '{"orders": 7}'})
@@ -225,7 +225,7 @@ async def test_what_cannot_be_read_any_more_stops_nothing(store: SqliteStore) ->
     assert await _found(store, "muster") == ["1"]
 
 
-async def test_a_full_disk_is_waited_out(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_waited_out(store: GroupedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await _without_words(store, 3)
     slept: list[float] = []
 
@@ -246,7 +246,7 @@ async def test_a_full_disk_is_waited_out(store: SqliteStore, monkeypatch: pytest
     assert await _found(store, "muster") == ["3", "2", "1"]
 
 
-async def test_until_every_message_has_its_words_numbers_are_looked_for_as_before(store: SqliteStore) -> None:
+async def test_until_every_message_has_its_words_numbers_are_looked_for_as_before(store: GroupedStore) -> None:
     def work(tx: Transaction) -> None:
         one = put(tx)
         _set(tx, one, order_number="PL-7")

@@ -17,7 +17,7 @@ from bridge.store import dry, gauges, inbox, listing, recent, search, tasks, ter
 from bridge.store.port import Transaction
 from bridge.store.schema import message, millis
 from bridge.store.search import Filters, Page, find
-from bridge.store.sqlite import SqliteStore
+from bridge.store.grouped import GroupedStore
 from bridge.store.terms import Kind
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -43,7 +43,7 @@ def of_patient(identifier: str, *names: str) -> tuple[terms.Word, ...]:
     return tuple(terms.of_patient([identifier], names))
 
 
-async def ids(store: SqliteStore, text: str, filters: Filters | None = None, **more: Any) -> list[int]:
+async def ids(store: GroupedStore, text: str, filters: Filters | None = None, **more: Any) -> list[int]:
     page = await store.read(lambda conn: find(conn, text, filters or Filters(), **more))
     return [int(row.id) for row in page.rows]
 
@@ -94,7 +94,7 @@ _TYPED = [
 ]
 
 
-async def test_each_word_is_the_beginning_of_one_of_its_own(store: SqliteStore) -> None:
+async def test_each_word_is_the_beginning_of_one_of_its_own(store: GroupedStore) -> None:
     names = ("Muster", "Max", "Müller-Lüdenscheidt", "山田", "太郎")
     words = (*of_patient("4711", *names), *terms.of_orders(["PL-1", "ACC7", "Two Words"]))
     arrival = replace(ARRIVAL, sop_instance_uid="2.25.7")
@@ -104,7 +104,7 @@ async def test_each_word_is_the_beginning_of_one_of_its_own(store: SqliteStore) 
     assert found == _TYPED
 
 
-async def test_a_word_may_be_a_message_s_id(store: SqliteStore) -> None:
+async def test_a_word_may_be_a_message_s_id(store: GroupedStore) -> None:
     elsewhere = replace(ARRIVAL, peer="::9")
     made = [await store.write(lambda tx: put(tx, Put(arrival=elsewhere, words=of_patient("x")))) for _ in range(12)]
     assert await ids(store, str(made[4])) == [made[4]]
@@ -112,7 +112,7 @@ async def test_a_word_may_be_a_message_s_id(store: SqliteStore) -> None:
     assert await ids(store, str(made[0])) == [made[0]]  # no beginning of 10, 11 and 12: ids are exact
 
 
-async def test_each_filter_narrows(store: SqliteStore) -> None:
+async def test_each_filter_narrows(store: GroupedStore) -> None:
     def work(tx: Transaction) -> list[int]:
         ecg = replace(ARRIVAL, kind="dicom", type="TwelveLeadECGWaveformStorage", sender="CART1", peer="10.0.0.9")
         late = replace(ARRIVAL, received_at=NOW + timedelta(days=1))
@@ -133,7 +133,7 @@ async def test_each_filter_narrows(store: SqliteStore) -> None:
     assert await ids(store, "", Filters(since=NOW + timedelta(days=9))) == []
 
 
-async def test_f25_a_clock_that_was_set_back_an_hour_hides_nothing(store: SqliteStore) -> None:
+async def test_f25_a_clock_that_was_set_back_an_hour_hides_nothing(store: GroupedStore) -> None:
     hours = [0, 1, 2, 3, 2.1, 3.1, 4, 5, 6, 7, 8, 9]  # behind the fourth it was set back
 
     def work(tx: Transaction) -> list[int]:
@@ -262,7 +262,7 @@ def test_every_page_together_is_what_a_plain_filter_finds(
         conn.rollback()
 
 
-async def test_a_rare_half_of_a_name_leaves_its_other_half_to_be_asked(store: SqliteStore, bounds: Any) -> None:
+async def test_a_rare_half_of_a_name_leaves_its_other_half_to_be_asked(store: GroupedStore, bounds: Any) -> None:
     bounds(few=2, far=9, step=1)
     both = await store.write(lambda tx: put(tx, Put(words=of_patient("1", "Rare-Common"))))
     await store.write(lambda tx: put(tx, Put(words=of_patient("2", "Rare"))))
@@ -271,7 +271,7 @@ async def test_a_rare_half_of_a_name_leaves_its_other_half_to_be_asked(store: Sq
     assert await ids(store, "rare-common") == [both]
 
 
-async def test_a_word_of_two_kinds_counts_once_for_its_message(store: SqliteStore, bounds: Any) -> None:
+async def test_a_word_of_two_kinds_counts_once_for_its_message(store: GroupedStore, bounds: Any) -> None:
     bounds(few=1, far=1, step=1, most=3)
     words = (*terms.of_orders(["X1"]), *terms.of_patient(["X1"], ()))
     made = [await store.write(lambda tx: put(tx, Put(words=words))) for _ in range(9)]
@@ -281,7 +281,7 @@ async def test_a_word_of_two_kinds_counts_once_for_its_message(store: SqliteStor
     assert await ids(store, "", Filters(sender="his|test"), limit=18) == made[::-1]
 
 
-async def test_pages_hold_each_message_once_while_more_come_in(store: SqliteStore, bounds: Any) -> None:
+async def test_pages_hold_each_message_once_while_more_come_in(store: GroupedStore, bounds: Any) -> None:
     bounds(few=5, far=7, step=3)
     first = [await store.write(lambda tx: put(tx, Put(words=of_patient("4711")))) for _ in range(40)]
     for text in ("", "4711", "his 47"):
@@ -298,7 +298,7 @@ async def test_pages_hold_each_message_once_while_more_come_in(store: SqliteStor
         assert all(later > earlier for later, earlier in pairwise(seen))
 
 
-async def test_a_walk_says_how_far_it_went_and_goes_on_from_there(store: SqliteStore, bounds: Any) -> None:
+async def test_a_walk_says_how_far_it_went_and_goes_on_from_there(store: GroupedStore, bounds: Any) -> None:
     bounds(few=3, far=8, step=2, words=0)
     old = await store.write(lambda tx: put(tx, Put(words=of_patient("both", "Common", "Other"))))
     for n in range(20):
@@ -313,7 +313,7 @@ async def test_a_walk_says_how_far_it_went_and_goes_on_from_there(store: SqliteS
     assert ([int(row.id) for row in page.rows], looks, page.looked) == ([old], 3, 0)
 
 
-async def test_messages_of_a_whole_word_are_found_however_far_back(store: SqliteStore, bounds: Any) -> None:
+async def test_messages_of_a_whole_word_are_found_however_far_back(store: GroupedStore, bounds: Any) -> None:
     bounds(few=3, far=2, step=2, most=5, words=2)
     for n in range(8):
         words = of_patient(f"p{n}", "Common", "Other" if n == 1 else "Third")
@@ -331,7 +331,7 @@ async def test_messages_of_a_whole_word_are_found_however_far_back(store: Sqlite
 # --- one message --------------------------------------------------------------------------------------------
 
 
-async def test_a_task_id_names_its_message_at_once(store: SqliteStore) -> None:
+async def test_a_task_id_names_its_message_at_once(store: GroupedStore) -> None:
     def work(tx: Transaction) -> int:
         kept = inbox.keep(tx, ARRIVAL, state=State.READY)
         row = tasks.intend(
@@ -356,7 +356,7 @@ async def test_a_task_id_names_its_message_at_once(store: SqliteStore) -> None:
         assert await store.read(lambda conn, u=unknown: search.named(conn, u)) is None  # type: ignore[misc]
 
 
-async def test_what_several_messages_are_called_names_none(store: SqliteStore) -> None:
+async def test_what_several_messages_are_called_names_none(store: GroupedStore) -> None:
     await store.write(lambda tx: put(tx, Put()))
     assert await store.read(lambda conn: search.named(conn, "c1")) == (1, "control")
     await store.write(lambda tx: put(tx, Put()))
@@ -378,7 +378,7 @@ _PRIVATE = [
 ]
 
 
-async def test_what_may_be_a_patient_s_is_told_apart(store: SqliteStore) -> None:
+async def test_what_may_be_a_patient_s_is_told_apart(store: GroupedStore) -> None:
     names = of_patient("4711", "Muster", "Müller-Lüdenscheidt") + of_patient("1x")
     await store.write(lambda tx: put(tx, Put(words=(*names, *terms.of_orders(["PL-1"])))))
 
@@ -389,7 +389,7 @@ async def test_what_may_be_a_patient_s_is_told_apart(store: SqliteStore) -> None
 
 
 async def test_of_a_beginning_with_more_words_than_are_looked_at_anything_may_be(
-    store: SqliteStore, bounds: Any
+    store: GroupedStore, bounds: Any
 ) -> None:
     bounds(few=3, far=3, step=3)
     await store.write(lambda tx: put(tx, Put(words=tuple(terms.of_orders(f"PL-{n}" for n in range(9))))))
@@ -400,7 +400,7 @@ async def test_of_a_beginning_with_more_words_than_are_looked_at_anything_may_be
 # --- words --------------------------------------------------------------------------------------------------
 
 
-async def test_words_are_gone_with_a_transaction_that_fails(store: SqliteStore) -> None:
+async def test_words_are_gone_with_a_transaction_that_fails(store: GroupedStore) -> None:
     def failing(tx: Transaction) -> None:
         put(tx, Put(words=of_patient("4711")))
         raise RuntimeError("on purpose")
@@ -410,7 +410,7 @@ async def test_words_are_gone_with_a_transaction_that_fails(store: SqliteStore) 
     assert await ids(store, "4711") == []
 
 
-async def test_a_word_is_noted_once_and_forgotten_by_its_kind(store: SqliteStore) -> None:
+async def test_a_word_is_noted_once_and_forgotten_by_its_kind(store: GroupedStore) -> None:
     words = (*of_patient("7", "Seven"), *terms.of_orders(["7"]))
     one = await store.write(lambda tx: put(tx, Put(words=words)))
     await store.write(lambda tx: terms.note(tx, one, words))
@@ -419,7 +419,7 @@ async def test_a_word_is_noted_once_and_forgotten_by_its_kind(store: SqliteStore
     assert await ids(store, "c1") == [one]
 
 
-async def test_a_message_of_very_many_words_keeps_the_first_of_them(store: SqliteStore) -> None:
+async def test_a_message_of_very_many_words_keeps_the_first_of_them(store: GroupedStore) -> None:
     words = tuple(terms.of_orders(f"N{n}" for n in range(2 * terms.MOST)))
     one = await store.write(lambda tx: put(tx, Put(words=words)))
     assert await ids(store, "n0") == [one]
@@ -462,7 +462,7 @@ _READ: list[Callable[[sa.Connection], Any]] = [
 ]
 
 
-async def test_nothing_is_found_by_looking_at_every_message(store: SqliteStore, bounds: Any) -> None:
+async def test_nothing_is_found_by_looking_at_every_message(store: GroupedStore, bounds: Any) -> None:
     for _ in range(3):
         await store.write(lambda tx: put(tx, Put(words=of_patient("1", "A", "É"))))
     for few in (0, 1000):
@@ -472,7 +472,7 @@ async def test_nothing_is_found_by_looking_at_every_message(store: SqliteStore, 
             assert [s for s in steps if re.match(r"SCAN (message|term|task|number|event)\b", s)] == [], number
 
 
-async def test_times_are_compared_as_they_are_stored(store: SqliteStore) -> None:
+async def test_times_are_compared_as_they_are_stored(store: GroupedStore) -> None:
     await store.write(lambda tx: put(tx, Put()))
     stored = await store.read(lambda conn: conn.execute(sa.select(message.c.received_at)).scalar())
     assert stored == millis(NOW)

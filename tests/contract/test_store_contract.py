@@ -1,11 +1,9 @@
 """What every engine of the store promises."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +14,11 @@ from alembic.runtime.migration import MigrationContext
 from bridge.domain.patient import Identifier, PatientUpdate
 from bridge.domain.states import State
 from bridge.domain.task import Mapped, NumberKind, OrderNumber
-from bridge.errors import StoreConflict, StoreError, StoreRefused
-from bridge.store import book, inbox, line, listing, migrate, patients, sqlite, tasks
+from bridge.errors import StoreConflict, StoreError
+from bridge.store import book, inbox, line, listing, patients, tasks
+from bridge.store.grouped import GroupedStore
 from bridge.store.port import Notice
 from bridge.store.schema import event, mark, message, metadata
-from bridge.store.sqlite import SqliteStore, reader_engine, writer_engine
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -40,7 +38,7 @@ def arrival(identity: str | None, *, control_id: str = "C1", raw: bytes = b"MSH|
     )
 
 
-async def ready(store: SqliteStore, identity: str, patient: str | None, *, kind: str = "hl7") -> int:
+async def ready(store: GroupedStore, identity: str, patient: str | None, *, kind: str = "hl7") -> int:
     """A message that is understood and waits for its task."""
 
     def work(tx: Any) -> int:
@@ -51,7 +49,7 @@ async def ready(store: SqliteStore, identity: str, patient: str | None, *, kind:
     return await store.write(work)
 
 
-async def test_f30_the_same_arrival_is_one_row_with_its_answer(store: SqliteStore) -> None:
+async def test_f30_the_same_arrival_is_one_row_with_its_answer(store: GroupedStore) -> None:
     first = await store.write(lambda tx: inbox.keep(tx, arrival("a")))
     await store.write(lambda tx: inbox.answer_once(tx, first.id, b"ANSWER", "AA"))
     again = await store.write(lambda tx: inbox.keep(tx, arrival("a")))
@@ -59,14 +57,14 @@ async def test_f30_the_same_arrival_is_one_row_with_its_answer(store: SqliteStor
     assert not first.known
 
 
-async def test_arrivals_without_identity_are_never_the_same(store: SqliteStore) -> None:
+async def test_arrivals_without_identity_are_never_the_same(store: GroupedStore) -> None:
     first = await store.write(lambda tx: inbox.keep(tx, arrival(None)))
     second = await store.write(lambda tx: inbox.keep(tx, arrival(None)))
     assert first.id != second.id
     assert not second.known
 
 
-async def test_f9_eight_threads_with_the_same_bytes_make_one_row(store: SqliteStore) -> None:
+async def test_f9_eight_threads_with_the_same_bytes_make_one_row(store: GroupedStore) -> None:
     def send() -> int:
         return store.write_from_thread(lambda tx: inbox.keep(tx, arrival("same"))).id
 
@@ -77,14 +75,14 @@ async def test_f9_eight_threads_with_the_same_bytes_make_one_row(store: SqliteSt
     assert count == 1
 
 
-async def test_an_answer_is_stored_once(store: SqliteStore) -> None:
+async def test_an_answer_is_stored_once(store: GroupedStore) -> None:
     kept = await store.write(lambda tx: inbox.keep(tx, arrival("a")))
     first = await store.write(lambda tx: inbox.answer_once(tx, kept.id, b"first", "AA"))
     second = await store.write(lambda tx: inbox.answer_once(tx, kept.id, b"second", "AE"))
     assert (first, second) == (b"first", b"first")
 
 
-async def test_what_fails_leaves_its_neighbours_of_the_same_commit(store: SqliteStore) -> None:
+async def test_what_fails_leaves_its_neighbours_of_the_same_commit(store: GroupedStore) -> None:
     def broken(tx: Any) -> None:
         inbox.keep(tx, arrival("broken"))
         raise RuntimeError("on purpose")
@@ -101,7 +99,7 @@ async def test_what_fails_leaves_its_neighbours_of_the_same_commit(store: Sqlite
     assert sorted(rows) == sorted(f"n{n}" for n in range(10) if n != 5)
 
 
-async def test_notices_go_out_after_the_commit_and_not_for_what_failed(store: SqliteStore) -> None:
+async def test_notices_go_out_after_the_commit_and_not_for_what_failed(store: GroupedStore) -> None:
     heard: list[Notice] = []
     store.subscribe(heard.extend)
 
@@ -116,7 +114,7 @@ async def test_notices_go_out_after_the_commit_and_not_for_what_failed(store: Sq
     assert [(n.topic, n.message_id) for n in heard] == [("received", kept.id)]
 
 
-async def test_every_move_has_its_event_and_a_forbidden_one_is_refused(store: SqliteStore) -> None:
+async def test_every_move_has_its_event_and_a_forbidden_one_is_refused(store: GroupedStore) -> None:
     kept = await store.write(lambda tx: inbox.keep(tx, arrival("a")))
     assert await store.write(lambda tx: inbox.move(tx, kept.id, State.RECEIVED, State.READY, at=NOW))
     assert not await store.write(lambda tx: inbox.move(tx, kept.id, State.RECEIVED, State.READY, at=NOW))
@@ -128,7 +126,7 @@ async def test_every_move_has_its_event_and_a_forbidden_one_is_refused(store: Sq
     assert states == ["RECEIVED", "READY"]
 
 
-async def test_claims_are_in_order_within_a_patient_and_side_by_side_between_patients(store: SqliteStore) -> None:
+async def test_claims_are_in_order_within_a_patient_and_side_by_side_between_patients(store: GroupedStore) -> None:
     a1 = await ready(store, "a1", "A")
     a2 = await ready(store, "a2", "A")
     b1 = await ready(store, "b1", "B")
@@ -141,7 +139,7 @@ async def test_claims_are_in_order_within_a_patient_and_side_by_side_between_pat
     assert [c.id for c in claimed] == [a2]
 
 
-async def test_a_message_that_waits_its_time_is_not_claimed_and_holds_its_patient_up(store: SqliteStore) -> None:
+async def test_a_message_that_waits_its_time_is_not_claimed_and_holds_its_patient_up(store: GroupedStore) -> None:
     first = await ready(store, "a1", "A")
     second = await ready(store, "a2", "A")
     await store.write(lambda tx: line.claim(tx, "me", 1, at=NOW))
@@ -157,7 +155,7 @@ async def test_a_message_that_waits_its_time_is_not_claimed_and_holds_its_patien
     assert second not in {c.id for c in due}
 
 
-async def test_a_recording_that_waits_for_its_order_holds_nobody_up(store: SqliteStore) -> None:
+async def test_a_recording_that_waits_for_its_order_holds_nobody_up(store: GroupedStore) -> None:
     first = await ready(store, "a1", "A")
     second = await ready(store, "a2", "A")
     later = round((NOW + timedelta(seconds=60)).timestamp() * 1000)
@@ -173,14 +171,14 @@ async def test_a_recording_that_waits_for_its_order_holds_nobody_up(store: Sqlit
     assert [c.id for c in await store.write(lambda tx: line.claim(tx, "me", 10, at=NOW))] == [first]
 
 
-async def test_f28_the_attempt_is_counted_before_the_message_is_read(store: SqliteStore) -> None:
+async def test_f28_the_attempt_is_counted_before_the_message_is_read(store: GroupedStore) -> None:
     await store.write(lambda tx: inbox.keep(tx, arrival("a")))
     first = await store.write(lambda tx: line.next_received(tx, 10))
     second = await store.write(lambda tx: line.next_received(tx, 10))
     assert [first[0].attempts, second[0].attempts] == [1, 2]
 
 
-async def _intend(store: SqliteStore, message_id: int, key: str, generation: int = 1) -> int:
+async def _intend(store: GroupedStore, message_id: int, key: str, generation: int = 1) -> int:
     return await store.write(
         lambda tx: tasks.intend(
             tx,
@@ -197,7 +195,7 @@ async def _intend(store: SqliteStore, message_id: int, key: str, generation: int
     )
 
 
-async def test_at_most_one_task_a_key_and_generation(store: SqliteStore) -> None:
+async def test_at_most_one_task_a_key_and_generation(store: GroupedStore) -> None:
     first = await ready(store, "a", "A")
     second = await ready(store, "b", "A")
     await _intend(store, first, "br1-k")
@@ -206,7 +204,7 @@ async def test_at_most_one_task_a_key_and_generation(store: SqliteStore) -> None
     assert await _intend(store, second, "br1-k", generation=2)
 
 
-async def test_f11_an_intent_without_outcome_is_in_doubt_after_a_start(store: SqliteStore) -> None:
+async def test_f11_an_intent_without_outcome_is_in_doubt_after_a_start(store: GroupedStore) -> None:
     posted = await ready(store, "a", "A")
     uploading = await ready(store, "b", "B")
     untouched = await ready(store, "c", "C")
@@ -224,7 +222,7 @@ async def test_f11_an_intent_without_outcome_is_in_doubt_after_a_start(store: Sq
     assert (shown["reason"], shown["tasks"][0]["state"]) == ("interrupted", "IN_DOUBT")
 
 
-async def test_f11_a_recording_whose_post_was_interrupted_is_in_doubt_itself(store: SqliteStore) -> None:
+async def test_f11_a_recording_whose_post_was_interrupted_is_in_doubt_itself(store: GroupedStore) -> None:
     posted = await ready(store, "a", "A", kind="dicom")
     await _intend(store, posted, "br1-k")
     await store.write(lambda tx: inbox.move(tx, posted, State.READY, State.INTENT, at=NOW))
@@ -235,7 +233,7 @@ async def test_f11_a_recording_whose_post_was_interrupted_is_in_doubt_itself(sto
     assert (shown["state"], shown["tasks"][0]["state"]) == ("IN_DOUBT", "IN_DOUBT")
 
 
-async def test_hl7_v2_2_5_3_null_clears_and_silence_keeps(store: SqliteStore) -> None:
+async def test_hl7_v2_2_5_3_null_clears_and_silence_keeps(store: GroupedStore) -> None:
     kept = await store.write(lambda tx: inbox.keep(tx, arrival("a")))
     who = Identifier("4711", "TEST")
     first = PatientUpdate(who, {"last_name": "Muster", "first_name": "Erika", "birth_date": "1970-01-31"})
@@ -248,7 +246,7 @@ async def test_hl7_v2_2_5_3_null_clears_and_silence_keeps(store: SqliteStore) ->
     assert (found.last_name, found.first_name, found.birth_date) == ("Muster", "", "1970-01-31")
 
 
-async def test_a_patient_that_two_authorities_know_is_not_guessed(store: SqliteStore) -> None:
+async def test_a_patient_that_two_authorities_know_is_not_guessed(store: GroupedStore) -> None:
     kept = await store.write(lambda tx: inbox.keep(tx, arrival("a")))
     for authority in ("NORTH", "SOUTH"):
         update = PatientUpdate(Identifier("1", authority), {"last_name": authority})
@@ -260,7 +258,7 @@ async def test_a_patient_that_two_authorities_know_is_not_guessed(store: SqliteS
     assert south.last_name == "SOUTH"
 
 
-async def test_f32_the_first_entry_of_an_order_number_stands(store: SqliteStore) -> None:
+async def test_f32_the_first_entry_of_an_order_number_stands(store: GroupedStore) -> None:
     kept = await store.write(lambda tx: inbox.keep(tx, arrival("a")))
     own = OrderNumber("PL-1", NumberKind.PLACER, "HIS")
     mapped = Mapped({"patient_id": "1"}, numbers=(own, OrderNumber("ACC-1", NumberKind.ACCESSION)))
@@ -280,111 +278,19 @@ async def test_f32_the_first_entry_of_an_order_number_stands(store: SqliteStore)
     assert [(o.digest, o.mapped) for o in found] == [("first", mapped)]
 
 
-async def test_f40_a_second_service_on_one_store_is_refused(store: SqliteStore) -> None:
-    with pytest.raises(StoreRefused, match="held by another running bridge"):
-        SqliteStore(store.path).open(asyncio.get_running_loop())
-
-
-async def test_f27_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    first = SqliteStore(tmp_path / "bridge.db")
-    first.open(asyncio.get_running_loop())
-    first.close()
-    engine = writer_engine(tmp_path / "bridge.db")
-    with engine.begin() as conn:
-        conn.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    engine.dispose()
-    with pytest.raises(StoreRefused, match="newer than this bridge"):
-        SqliteStore(tmp_path / "bridge.db").open(asyncio.get_running_loop())
-
-
-async def test_f27_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "bridge.db").write_bytes(b"not a database, on purpose" * 100)
-    with pytest.raises(StoreRefused, match="cannot be used as a store"):
-        SqliteStore(tmp_path / "bridge.db").open(asyncio.get_running_loop())
-
-
-@pytest.fixture
-async def migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteStore]:
-    """A new store that has walked the migrations itself, as a service's does."""
-    monkeypatch.setattr(sqlite, "upgrade", migrate.upgrade)
-    opened = SqliteStore(tmp_path / "migrated.db")
-    opened.open(asyncio.get_running_loop())
-    yield opened
-    opened.close()
-
-
-async def test_the_migrations_make_exactly_the_schema(migrated: SqliteStore) -> None:
+async def test_the_migrations_make_exactly_the_schema(store: GroupedStore) -> None:
     def differences(conn: sa.Connection) -> list[Any]:
         return list(compare_metadata(MigrationContext.configure(conn), metadata))
 
-    assert await migrated.read(differences) == []
+    assert await store.read(differences) == []
 
 
-async def test_the_copy_that_tests_start_from_is_what_the_migrations_make(
-    store: SqliteStore, migrated: SqliteStore
-) -> None:
-    def made(conn: sa.Connection) -> list[tuple[str, str, str]]:
-        found = conn.exec_driver_sql("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").all()
-        settings = [
-            conn.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "page_size", "auto_vacuum", "encoding", "user_version")
-        ]
-        return [tuple(row) for row in (*found, settings, *conn.exec_driver_sql("SELECT * FROM alembic_version").all())]
-
-    assert await store.read(made) == await migrated.read(made)
-
-
-async def test_a_reader_works_beside_the_service_and_after_it(store: SqliteStore) -> None:
-    await store.write(lambda tx: inbox.keep(tx, arrival("a")))
-
-    def count() -> int:
-        engine = reader_engine(store.path)
-        with engine.connect() as conn:
-            rows = listing.rows(conn)
-        engine.dispose()
-        return len(rows)
-
-    assert await asyncio.to_thread(count) == 1
-    store.close()
-    assert await asyncio.to_thread(count) == 1
-
-
-async def test_readers_cannot_write(store: SqliteStore) -> None:
-    with pytest.raises(StoreError, match="OperationalError"):
+async def test_readers_cannot_write(store: GroupedStore) -> None:
+    with pytest.raises(StoreError, match="OperationalError|ReadOnlySqlTransaction"):
         await store.read(lambda conn: conn.execute(message.delete()))
 
 
-async def test_synchronous_is_full_and_the_journal_is_wal(store: SqliteStore) -> None:
-    def pragmas(tx: Any) -> tuple[Any, Any]:
-        conn = tx.conn
-        return conn.exec_driver_sql("PRAGMA synchronous").scalar(), conn.exec_driver_sql("PRAGMA journal_mode").scalar()
-
-    assert await store.write(pragmas) == (2, "wal")
-
-
-@pytest.mark.parametrize(
-    ("statement", "by"),
-    [
-        *((one.statement, "ix_message_open") for one in (line._NEXT_RECEIVED, line._CLAIM)),
-        *((one.statement, "ix_message_destination") for one in (line._CLAIM_OF, line._NEXT_DUE, line._WAITS)),
-    ],
-)
-async def test_the_line_of_work_is_found_by_index_however_much_is_kept(
-    store: SqliteStore, statement: Any, by: str
-) -> None:
-    def plan(conn: sa.Connection) -> list[str]:
-        text = str(statement.compile(conn.engine, compile_kwargs={"render_postcompile": True}))
-        values = {"most": 1, "now": 0, "new_owner": "me", "attempts_1": 1}
-        names = {n: values.get(n, "x") for n in statement.compile(conn.engine).params}
-        rows = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", tuple(names.values())).all()
-        return [row[3] for row in rows]
-
-    steps = await store.read(plan)
-    assert not [s for s in steps if s.startswith("SCAN") and "INDEX" not in s], steps
-    assert any(by in s for s in steps), steps
-
-
-async def test_f24_work_that_was_interrupted_is_given_back(store: SqliteStore) -> None:
+async def test_f24_work_that_was_interrupted_is_given_back(store: GroupedStore) -> None:
     waiting = await ready(store, "a", "A")
     uploading = await ready(store, "b", "B")
     await store.write(lambda tx: line.claim(tx, "me", 10, at=NOW))
@@ -395,7 +301,7 @@ async def test_f24_work_that_was_interrupted_is_given_back(store: SqliteStore) -
     assert [c.id for c in claimed] == [waiting, uploading]
 
 
-async def test_a_read_sees_one_moment_however_many_statements_it_has(store: SqliteStore) -> None:
+async def test_a_read_sees_one_moment_however_many_statements_it_has(store: GroupedStore) -> None:
     """A page that asks twice of a message must not have its tasks of before and its body of after."""
 
     def work(conn: sa.Connection) -> tuple[int, int]:

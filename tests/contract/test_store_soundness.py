@@ -15,6 +15,7 @@ from bridge.store import inbox, inspection, soundness
 from bridge.store.inbox import Arrival
 from bridge.store.payloads import Payloads
 from bridge.store.sqlite import SqliteStore
+from bridge.store_settings import StoreSettings
 from tests.acceptance.test_f24_small_disk import small
 from tests.protocol.test_dicom_peers import run
 
@@ -197,14 +198,15 @@ async def test_f27_recordings_without_a_database_are_never_taken_for_waste(tmp_p
     with pytest.raises(StoreRefused, match="holds recordings already: their database is missing"):
         payloads.require_none(tmp_path / "bridge.db")
     assert payloads.sweep(lambda _: False, keep=True) == 0
-    assert payloads.path(name).exists()
+    assert (payloads.root / name).exists()
     assert list(payloads.spool.iterdir()) == []
 
 
 async def test_f27_check_says_what_a_start_would_say(tmp_path: Path) -> None:
     path = await filled(tmp_path, 3)
-    found = inspection.inspect(path, None)
+    settings = StoreSettings(url=f"sqlite:///{path}")
+    found = inspection.inspect(settings)
     assert (found.quarantine, found.checked) == ("", "every page is sound")
     flip(path, 4096 * 2, 500)
     with pytest.raises(StoreRefused, match="is damaged"):
-        inspection.inspect(path, None)
+        inspection.inspect(settings)

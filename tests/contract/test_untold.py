@@ -8,13 +8,13 @@ import pytest
 from bridge.domain.states import State
 from bridge.store import commitments, inbox, outbound, untold
 from bridge.store.port import Transaction
-from bridge.store.sqlite import SqliteStore
+from bridge.store.grouped import GroupedStore
 from bridge.store.untold import Queue
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-async def held(store: SqliteStore) -> None:
+async def held(store: GroupedStore) -> None:
     """An id that was refused three times, and a report that was."""
 
     def work(tx: Transaction) -> None:
@@ -43,7 +43,7 @@ async def held(store: SqliteStore) -> None:
     await store.write(work)
 
 
-async def test_what_was_refused_is_listed_with_its_receiver(store: SqliteStore) -> None:
+async def test_what_was_refused_is_listed_with_its_receiver(store: GroupedStore) -> None:
     await held(store)
     found = await store.read(untold.held)
     assert [(u.queue, u.id, u.message, u.to, u.reason) for u in found] == [
@@ -53,7 +53,7 @@ async def test_what_was_refused_is_listed_with_its_receiver(store: SqliteStore) 
 
 
 @pytest.mark.parametrize("queue", Queue)
-async def test_released_it_is_due_now_and_its_sender_wakes(store: SqliteStore, queue: Queue) -> None:
+async def test_released_it_is_due_now_and_its_sender_wakes(store: GroupedStore, queue: Queue) -> None:
     await held(store)
     heard: list[str] = []
     store.subscribe(lambda notices: heard.extend(n.topic for n in notices))
@@ -69,7 +69,7 @@ async def test_released_it_is_due_now_and_its_sender_wakes(store: SqliteStore, q
 
 
 @pytest.mark.parametrize("queue", Queue)
-async def test_dropped_it_is_never_due(store: SqliteStore, queue: Queue) -> None:
+async def test_dropped_it_is_never_due(store: GroupedStore, queue: Queue) -> None:
     await held(store)
     assert await store.write(lambda tx: untold.drop(tx, queue, 1, at=NOW))
     assert not await store.write(lambda tx: untold.release(tx, queue, 1, at=NOW))

@@ -25,7 +25,7 @@ from bridge.settings import Settings
 from bridge.store import inbox, tasks
 from bridge.store.port import Transaction
 from bridge.store.schema import clinical_order
-from bridge.store.sqlite import SqliteStore
+from bridge.store.grouped import GroupedStore
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 IMPLICIT = "1.2.840.10008.1.2"
@@ -46,7 +46,7 @@ class FixedClock(SystemClock):
 class Scene:
     """A store with an order book, and a cart that asks for its worklist."""
 
-    store: SqliteStore
+    store: GroupedStore
     settings: Settings
     clock: FixedClock = field(default_factory=FixedClock)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))

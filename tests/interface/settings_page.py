@@ -25,6 +25,7 @@ from bridge.hl7_settings import (
     SenderSettings,
     TlsSettings,
 )
+from bridge.retention_settings import RetentionSettings
 from bridge.settings import (
     MappingSettings,
     OrderSettings,
@@ -52,14 +53,29 @@ WORDS: dict[type[BaseModel], dict[str, str]] = {
         "password_file": "holds the password of PostgreSQL's user, so that it stands in no URL",
         "folder": "what one process keeps of its own where the store is on PostgreSQL; none: `var`. On SQLite it is "
         "the database's own folder",
-        "payloads": "the folder of recordings and large messages",
+        "payloads": "the folder of recordings, mounted on every host where there are several, or their bucket as "
+        "`s3://NAME/PREFIX`",
+        "s3_endpoint": "the service that has the bucket, where it is not AWS: `https://host:port`",
+        "s3_region": "the bucket's region; empty: `us-east-1`, which most services of one's own take",
+        "s3_key_file": "two lines: the id of the key and its secret; none: what AWS gives to the host",
+        "s3_ca_file": "authorities in place of the host's trust store",
         "min_free": "below it nothing new is taken",
         "ballast": "the file that is given up on a full disk, so that states can still be written",
         "lease": "on PostgreSQL: seconds after which the work of a process that gives no sign of life is another's. At "
         "the least 2; the same on every host",
+        "prepare": "on PostgreSQL: statements are prepared at the server; false behind a pooler that cannot keep them "
+        "(PgBouncer before 1.21, or with `max_prepared_statements = 0`)",
         "poll": "on PostgreSQL: seconds between two looks at what other processes wrote, where no word of it comes",
         "epoch_file": "how far the database has come, kept outside of it; none: beside it. Better on a disk that a "
         "restored backup does not bring back",
+    },
+    RetentionSettings: {
+        "messages": "days that HL7 messages stay readable once they are finished, until `bridge db prune`; at the "
+        "least 7",
+        "recordings": "the same of recordings and their files, from when their storage commitment was asked for last",
+        "refused": "the same of what was refused and nobody has looked at; none: it stays for a person",
+        "alarms": "days that an alarm stays in the history once it is over",
+        "sessions": "days that a session or a token is kept behind its end",
     },
     OrderSettings: {
         "create": "draft: each order makes a draft task; on_recording: the task is made when the ECG is there",
@@ -181,6 +197,7 @@ HEADINGS = {
 """Lists of tables, and tables by names of the site's own, as they are written in the file."""
 _KINDS = {
     "_bytes": "size",
+    "_place": "path or s3://NAME/PREFIX",
     "_address": "host:port",
     "_zone": "time zone",
     "_codec": "character set",

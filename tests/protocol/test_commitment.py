@@ -67,7 +67,7 @@ class House:
             payload=name,
         )
         await self.store.write(lambda tx: inbox.keep(tx, arrival, state=state))
-        return self.payloads.path(name)
+        return self.payloads.root / name
 
     async def ask(
         self, *instances: tuple[str, str], transaction: str = "2.25.9", calling: str = "CART", action: int = 1

@@ -32,7 +32,7 @@ class Reception:
         self.signing_in = SigningIn(store, passwords, self.sessions, clock)
         self.persons = Persons(store, passwords, self.sessions, self.attempts, clock)
         self.provider = ProviderSignIn(settings.oidc, store, self.sessions, clock) if settings.oidc else None
-        path = desk.settings.store.sqlite_path.with_name("setup-token")
+        path = desk.settings.store.beside("setup-token")
         self.set_up = SetUp(path, store, passwords, self.sessions, clock)
 
     async def prepare(self) -> str:

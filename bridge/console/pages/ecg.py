@@ -19,11 +19,11 @@ from bridge.console.access.visitor import VIEWER, OfVisitor
 from bridge.console.desk import Desk, OfDesk
 from bridge.console.ecg.overview import Overview, overview
 from bridge.console.ecg.paper import Layout
-from bridge.console.ecg.picture import Picture, picture
+from bridge.console.ecg.picture import Picture, picture, readable
 from bridge.console.ecg.signal import NoPicture
 from bridge.console.pages.message import MessageId, look, shown
 from bridge.console.rendering import OfPages
-from bridge.errors import BadInput
+from bridge.errors import BadInput, StoreError
 
 router = APIRouter(dependencies=[VIEWER], include_in_schema=False)
 
@@ -98,18 +98,20 @@ async def ecg(
 
 
 def _drawn(desk: Desk, payload: str, asked: Asked, message_id: int) -> _Drawn:
-    path = desk.payloads.path(payload)
     try:
-        made = picture(path, start=asked.start, seconds=asked.seconds, group=asked.group, layout=asked.layout)
-        strip = None
-        if made.whole > _LONG:
-            strip = overview(
-                path,
-                group=asked.group,
-                marked=(made.start, made.seconds),
-                address=_part(asked, message_id),
-                envelopes=desk.envelopes,
-            )
+        with readable(), desk.payloads.at_hand(payload) as path:
+            made = picture(path, start=asked.start, seconds=asked.seconds, group=asked.group, layout=asked.layout)
+            strip = None
+            if made.whole > _LONG:
+                strip = overview(
+                    path,
+                    group=asked.group,
+                    marked=(made.start, made.seconds),
+                    address=_part(asked, message_id),
+                    envelopes=desk.envelopes,
+                )
+    except StoreError as problem:
+        return _Drawn(problem=str(problem), status=503)
     except (NoPicture, BadInput) as problem:
         said = f"{problem.where}: {problem}" if problem.where else str(problem)
         return _Drawn(problem=said, status=422 if problem.where in _ARGUMENTS else 200)

@@ -23,6 +23,7 @@ from bridge.dispatch.acts.outlook import outlook
 from bridge.dispatch.acts.sides import sides
 from bridge.dispatch.acts.ways import Case
 from bridge.domain.states import State
+from bridge.errors import StoreError
 from bridge.formats.hl7 import address
 from bridge.store import beside, listing
 from bridge.store.port import Connection
@@ -165,7 +166,13 @@ def _received(
     if row.kind == "dicom":
         if not row.payload:
             return None, None
-        return None, header_shown(desk.payloads.path(row.payload), traces, revealed=revealed)
+        try:
+            with desk.payloads.at_hand(row.payload) as path:
+                return None, header_shown(path, traces, revealed=revealed)
+        except OSError as problem:
+            return None, HeaderShown(problem=f"the payload cannot be read: {problem.strerror}")
+        except StoreError as problem:
+            return None, HeaderShown(problem=str(problem))
     if row.raw is None:
         return None, None
     if masks.is_untried(found):

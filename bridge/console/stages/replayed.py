@@ -92,6 +92,7 @@ async def would_be_now(desk: Desk, row: Any, found: Mapping[str, Any], *, reveal
 def _understood_now(desk: Desk, row: Any) -> Understood:
     rules = desk.rules.get(row.listener) or desk.rules["hl7"]
     if row.kind == "dicom":
-        return understand_recording(read_object(desk.payloads.path(row.payload)), row.sender, rules, desk.settings)
+        with desk.payloads.at_hand(row.payload) as path:
+            return understand_recording(read_object(path), row.sender, rules, desk.settings)
     message, listener = desk.answers.read(as_claimed(row))
     return understand_message(message, row.sender, rules, desk.settings, desk.clock.now(), listener)

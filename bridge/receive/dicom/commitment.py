@@ -32,7 +32,7 @@ from bridge.receive.dicom.session import Session
 from bridge.settings import Settings
 from bridge.store import commitments
 from bridge.store.commitments import Asked, Due, KeptObject
-from bridge.store.payloads import Payloads
+from bridge.store.payloads import payloads_for
 from bridge.store.port import Notice, Store, T, Transaction, Work
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ class Commitment:
         self._store = store
         self._rules = settings.dicom.commitment
         self._peers = settings.dicom.peers
-        self._payloads = Payloads(settings.store.payloads, min_free=settings.store.min_free)
+        self._payloads = payloads_for(settings.store)
         self._clock = clock
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._random = random.Random()  # noqa: S311  jitter, not a secret
@@ -205,7 +205,7 @@ class Commitment:
     def _is_whole(self, kept: KeptObject) -> bool:
         digest = hashlib.sha256()
         try:
-            with self._payloads.path(kept.payload).open("rb") as file:
+            with self._payloads.at_hand(kept.payload) as path, path.open("rb") as file:
                 while not self._stopping.is_set() and (block := file.read(_BLOCK)):
                     digest.update(block)
         except OSError as problem:

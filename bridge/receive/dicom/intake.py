@@ -1,7 +1,9 @@
 """Objects that carts and PACS send: in custody before the status goes back. DICOM only carries what is decided here."""
 
+import contextlib
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -127,7 +129,7 @@ class DicomIntake:
         try:
             checked = _checked(file.path, announced)
             name, digest = file.keep()
-            kept = self._write(announced, checked, name, digest, file.size)
+            kept = self._write(announced, checked, name, digest, file)
             unsure = False
         except CommitUnknown:
             return None
@@ -183,11 +185,11 @@ class DicomIntake:
             size=size,
         )
 
-    def _write(self, announced: Announced, checked: _Checked, name: str, digest: str, size: int) -> inbox.Kept:
+    def _write(self, announced: Announced, checked: _Checked, name: str, digest: str, file: Incoming) -> inbox.Kept:
         """The row. What is there under this UID with other bytes is compared first (F29)."""
         refused = checked.state is State.REJECTED
         uid = announced.sop_instance_uid
-        arrival = self._arrival(announced, "refused" if refused else "sop", digest, size, payload=name)
+        arrival = self._arrival(announced, "refused" if refused else "sop", digest, file.size, payload=name)
         own = (checked.state, checked.reason)
         compared: tuple[inbox.OtherObject, ...] = ()
 
@@ -200,23 +202,24 @@ class DicomIntake:
 
         while not isinstance(kept := self._store.write_from_thread(work), inbox.Kept):
             compared = kept  # reading them takes as long as they are: not inside a transaction
-            own = self._compared(self._payloads.path(name), compared) if compared else (checked.state, checked.reason)
+            own = self._compared(file.path, compared) if compared else (checked.state, checked.reason)
         return kept
 
     @staticmethod
-    def _digests(path: Path) -> Digests | None:
-        """Of the object in a file; None where it cannot be read sample by sample."""
+    def _digests(at_hand: AbstractContextManager[Path]) -> Digests | None:
+        """Of an object at hand; None where it cannot be read sample by sample. Raises StoreError."""
         try:
-            return digests(read_object(path))
+            with at_hand as path:
+                return digests(read_object(path))
         except (BadInput, OSError):
             return None
 
     def _compared(self, path: Path, others: tuple[inbox.OtherObject, ...]) -> tuple[State, str]:
         """What becomes of an object whose UID was here with other bytes: never a second task (F29)."""
         reason = "uid_conflict"
-        mine = self._digests(path) if len(others) <= MOST_VARIANTS else None
+        mine = self._digests(contextlib.nullcontext(path)) if len(others) <= MOST_VARIANTS else None
         for other in others if mine is not None else ():
-            theirs = self._digests(self._payloads.path(other.payload))
+            theirs = self._digests(self._payloads.at_hand(other.payload))
             if theirs is None or mine is None:
                 continue
             if theirs == mine:  # in another transfer syntax, or with something that concerns nobody
