@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bridge.errors import SettingsError
 from bridge.setting_kinds import Section, Size, is_loopback
@@ -22,19 +22,19 @@ class BucketName(NamedTuple):
     prefix: str
 
 
-def _place(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_S3):
-        if not _BUCKET.fullmatch(value):
-            raise ValueError("a bucket is s3://NAME or s3://NAME/PREFIX; a name has 3 to 63 of a-z, 0-9, dot and dash")
-        return value
-    return Path(value) if isinstance(value, str) else value
+def _place(value: Path | str) -> Path | str:
+    if not isinstance(value, str) or not value.startswith(_S3):
+        return Path(value)
+    if not _BUCKET.fullmatch(value):
+        raise ValueError("a bucket is s3://NAME or s3://NAME/PREFIX; a name has 3 to 63 of a-z, 0-9, dot and dash")
+    return value
 
 
 class StoreSettings(Section):
     url: str = "sqlite:///var/bridge.db"  # or postgresql+psycopg://user@host/database
     password_file: Path | None = None  # of PostgreSQL's user, so that it stands in no URL
     folder: Path | None = None  # what one process keeps of its own on PostgreSQL; on SQLite that is the database's
-    payloads: Annotated[Path | str, BeforeValidator(_place)] = Path("var/payloads")  # or s3://bucket/prefix
+    payloads: Annotated[str | Path, AfterValidator(_place)] = Path("var/payloads")  # or s3://bucket/prefix
     s3_endpoint: str = ""  # of a bucket that is not at AWS, such as https://s3.example.org:9000
     s3_region: str = ""
     s3_key_file: Path | None = None  # two lines, the key's id and its secret; none: what AWS gives to the host

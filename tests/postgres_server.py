@@ -36,7 +36,7 @@ def programs() -> Path | None:
     """Where the server's programs are; None where it is not installed."""
     found = shutil.which("initdb")
     if found:
-        return Path(found).parent
+        return Path(found).resolve().parent  # a link to it has no neighbours
     return next((folder for folder in PROGRAMS if (folder / "initdb").exists()), None)
 
 
@@ -90,6 +90,10 @@ class Server:
     def stop(self, mode: str = "fast") -> None:
         """`immediate` is a crash: no checkpoint, sessions cut."""
         self.run("pg_ctl", "-D", str(self.folder), "-w", "-m", mode, "stop")
+
+    def pid(self) -> int:
+        """The number of its first process, whose children are the others."""
+        return int((self.folder / "postmaster.pid").read_text().split()[0])
 
     def url(self, database: str) -> sa.URL:
         return sa.make_url(f"{SCHEME}://postgres@127.0.0.1:{self.port}/{database}")

@@ -17,7 +17,7 @@ COMMANDS = {
     "lint": "conformance report of an HL7 message or a DICOM ECG object",
     "send": "plays a HIS (MLLP) or a cart (C-STORE) and prints the answer",
     "messages": "where is my message, and what can be done with it",
-    "db": "the store: upgrade, backup, counts a day, release from quarantine",
+    "db": "the store: upgrade, backup, restore, retention, counts a day, release from quarantine",
 }
 
 

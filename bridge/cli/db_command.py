@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from bridge.cli import options
-from bridge.cli.db_prune import prune
+from bridge.cli.db_copies import backup, restore
+from bridge.cli.db_prune import compact, prune
 
 
 @click.group("db")
@@ -13,7 +14,8 @@ def command() -> None:
     """The store: its schema, a copy of it, counts for the books, and its way out of quarantine."""
 
 
-command.add_command(prune)
+for _one in (backup, restore, prune, compact):
+    command.add_command(_one)
 
 
 @command.command("upgrade")
@@ -28,23 +30,6 @@ def upgrade(config: Path | None) -> None:
 
     what = engines.upgrade(load(config).store)
     click.echo(f"{what}: schema {migrate.newest()}")
-
-
-@command.command("backup")
-@options.config
-@click.argument("target", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
-def backup(config: Path | None, target: Path) -> None:
-    """A consistent copy of the database as FILE, beside a running service. Replaces nothing.
-
-    Copy the payload folder and site.key after it. A copy that is put back starts in quarantine: what may have been sent
-    since it was made is held for a person.
-    """
-    from bridge.settings import load
-    from bridge.store.backup import copy
-
-    settings = load(config)
-    size = copy(settings.store.sqlite_path, target)
-    click.echo(f"{target}: {size >> 10} KiB, whole; now copy {settings.store.payloads} and site.key")
 
 
 @command.command("release")

@@ -1,4 +1,4 @@
-"""`bridge db prune`."""
+"""`bridge db prune` and `bridge db compact`."""
 
 from pathlib import Path
 
@@ -39,3 +39,18 @@ def prune(config: Path | None, *, dry: bool) -> None:
         click.echo(f"{'would go' if dry else 'gone'}: {other}")
 
     pruned(load(config), dry=dry, tell=tell)
+
+
+@click.command("compact")
+@options.config
+def compact(config: Path | None) -> None:
+    """Give the room of what was pruned back to the disk; for SQLite, while the service is stopped.
+
+    Needs as much free disk as the database has now.
+    """
+    from bridge.settings import load
+    from bridge.store import compacting
+
+    path = load(config).store.sqlite_path
+    before, after = compacting.compact(path)
+    click.echo(f"{path}: {before >> 10} KiB before, {after >> 10} KiB now")

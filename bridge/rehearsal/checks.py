@@ -34,7 +34,7 @@ from bridge.settings import (
 )
 from bridge.store import inspection
 from bridge.store.ballast import Ballast
-from bridge.store.payloads import Payloads
+from bridge.store.payloads import Payloads, payloads_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def checked(settings: Settings, held: Mapping[str, str] | None = None) -> Iterat
     Creates nothing at the API.
     """
     yield Line("ok", "settings", "read, every key is known")
-    for check in (_mapping, _store, _disk, _clock):
+    for check in (_mapping, _store, _bucket, _disk, _clock):
         yield from check(settings)
     yield from _listeners(settings, held or {})
     for one in settings.cardio.all().values():
@@ -107,6 +107,18 @@ def _store(settings: Settings) -> Iterator[Line]:
     yield _tried("store", work)
     for text in warnings:
         yield Line("warning", "store", text)
+
+
+def _bucket(settings: Settings) -> Iterator[Line]:
+    """Whether the bucket of payloads, where there is one, takes a few bytes and gives them back."""
+
+    def work() -> str:
+        place = payloads_for(settings.store).place
+        place.open()
+        return f"{place} takes a few bytes and gives them back"
+
+    if settings.store.bucket is not None:
+        yield _tried("payloads", work)
 
 
 def _disk(settings: Settings) -> Iterator[Line]:

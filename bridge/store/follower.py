@@ -72,10 +72,16 @@ class Follower:
             self._thread = None
 
     def skip(self, after: int, upto: int) -> None:
-        """The events behind `after` up to `upto` are this process's own, and were told."""
+        """The events behind `after` up to `upto` are this process's own, and told by itself."""
         if upto > after:
             with self._skipping:
                 self._ranges.append((after, upto))
+
+    def unskip(self, after: int) -> None:
+        """They were not committed: a server that crashed meanwhile may give their numbers to others."""
+        with self._skipping:
+            while self._ranges and self._ranges[-1][0] >= after:
+                self._ranges.pop()
 
     def _run(self) -> None:
         while not self._ending.is_set():

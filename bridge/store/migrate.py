@@ -10,6 +10,9 @@ from alembic.script import ScriptDirectory
 
 from bridge.errors import StoreRefused
 
+LOCK = 0x6361_7264_696F_2B
+"""PostgreSQL's advisory lock of whoever changes the schema."""
+
 
 def _config() -> Config:
     config = Config()
@@ -52,6 +55,8 @@ def require_newest(conn: sa.Connection) -> None:
 def upgrade(engine: sa.Engine) -> None:
     """Bring the store to the newest revision. Raises StoreRefused where its revision is not known here."""
     with engine.connect() as conn:
+        if engine.dialect.name == "postgresql":  # of two that are started at once, the second finds it done
+            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
         found = current(conn)
         if found == newest():
             return

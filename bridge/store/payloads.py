@@ -192,7 +192,7 @@ class Payloads:
             whole = Spooled(file, opened.fileno(), name, os.fstat(opened.fileno()).st_size)
             self.place.take(whole)
             self.place.settle(name)
-        log.warning("payload.put_back", payload=name)
+        log.warning("payload.put_back")
 
     def free(self) -> int:
         """Bytes free above the watermark, here and beside the database; negative below it, and where a folder is gone.
@@ -240,7 +240,7 @@ class Payloads:
             if not self.place.has(name):
                 self._put_back(file, name)
         except (StoreError, CommitUnknown) as problem:
-            log.error("payload.not_seen_again", payload=name, error=type(problem).__name__)
+            log.error("payload.not_seen_again", error=type(problem).__name__)
             if isinstance(problem, CommitUnknown):
                 self.on_fatal()
             return False

@@ -11,6 +11,8 @@ from pathlib import Path
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _STARTED = 19
 """Place of the start's time behind the command's name in `/proc/PID/stat` (proc(5): field 22)."""
+_ENDED = "ZXx"
+"""Its state there, once it runs no more."""
 
 
 def here() -> str:
@@ -38,5 +40,6 @@ def is_surely_gone(place: str) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When it began, in ticks since the boot."""
-    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[_STARTED]
+    """When it began, in ticks since the boot; empty where it ended and its parent has not taken note of it yet."""
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    return "" if stat[0] in _ENDED else stat[_STARTED]

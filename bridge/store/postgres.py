@@ -13,10 +13,11 @@ server after `IDLE`.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,7 +56,7 @@ _OWN = (
 )
 _NEWEST = "SELECT max(id) FROM event"
 _WORD = "SELECT max(id), pg_notify('bridge', %s) FROM event"
-_OUTCOME = "SELECT commits FROM worker WHERE name = %s"
+_OUTCOME = "UPDATE worker SET commits = commits WHERE name = %s RETURNING commits"
 AGAIN = 0.25
 """Seconds between two tries to reach a server that is away."""
 GIVE_UP = 5.0
@@ -252,24 +253,32 @@ class PostgresStore(GroupedStore):
             row = cursor.execute(_WORD, (f"{self.worker} {','.join(topics)}",)).fetchone()
         else:
             row = cursor.execute(_NEWEST).fetchone()
-        return int(row[0] or 0)
+        reached = int(row[0] or 0)
+        self._follower.skip(self._newest_before, reached)  # before it can see them
+        return reached
 
     def _end(self, conn: sa.Connection) -> None:
-        self._warned = False
         raw: Any = conn.connection.driver_connection
-        raw.add_notice_handler(self._on_notice)
         try:
-            conn.commit()
+            with self._warnings(conn):
+                conn.commit()
         except (sa.exc.DBAPIError, psycopg.Error) as cause:
-            if raw.closed or raw.broken:
-                self._resolve_lost(conn, cause)
-            else:
+            if not (raw.closed or raw.broken):
                 raise  # the server itself says that nothing took
-        finally:
-            raw.remove_notice_handler(self._on_notice)
+            self._resolve_lost(conn, cause)
         self._commits += 1
         if self._warned:
             raise CommitUnknown("the commit took here, and its standby did not say so")
+
+    @contextlib.contextmanager
+    def _warnings(self, conn: sa.Connection) -> Iterator[None]:
+        raw: Any = conn.connection.driver_connection
+        self._warned = False
+        raw.add_notice_handler(self._on_notice)
+        try:
+            yield
+        finally:
+            raw.remove_notice_handler(self._on_notice)
 
     def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
         """The only word of a commit that did not wait for its standby (a person cancelled it) is a warning."""
@@ -282,16 +291,12 @@ class PostgresStore(GroupedStore):
             conn.invalidate()
             conn.rollback()
             try:
-                conn.begin()
-                self._lock(conn)  # whoever still commits for us holds it
-                row = conn.connection.cursor().execute(_OUTCOME, (self.worker,)).fetchone()
-                conn.rollback()
+                found = self._looked_up(conn)
             except (sa.exc.DBAPIError, psycopg.Error):
                 if self._closing_at is not None and time.monotonic() - self._closing_at > GIVE_UP:
                     raise CommitUnknown("the store did not say whether the commit took") from cause
                 time.sleep(AGAIN)
                 continue
-            found = -1 if row is None else int(row[0])
             log.info("store.commit_found", took=found == self._commits + 1)
             if found == self._commits:
                 raise StoreError("the connection was lost, and the commit did not take") from cause
@@ -299,9 +304,20 @@ class PostgresStore(GroupedStore):
                 raise Fenced("the database went back: what was committed is not in it") from cause
             return
 
+    def _looked_up(self, conn: sa.Connection) -> int:
+        """What `commits` came to; -1 where our row is not there. It is read in a commit of its own: where that one is
+        on the standby, so is all that was before it, and a commit that was cut off while it waited is not.
+        """
+        conn.begin()
+        self._lock(conn)  # whoever still commits for us holds it
+        row = conn.connection.cursor().execute(_OUTCOME, (self.worker,)).fetchone()
+        with self._warnings(conn):
+            conn.commit()
+        return -1 if row is None else int(row[0])
+
     def _committed(self, reached: int) -> None:
         self._alive_at = self._turn_at
-        self._follower.skip(self._newest_before, reached)
+        self._newest_before = reached
         self._epoch.note(reached)
 
     def _goes_on(self, conn: sa.Connection) -> bool:
@@ -309,14 +325,15 @@ class PostgresStore(GroupedStore):
         return not (raw.closed or raw.broken)
 
     def _reset(self, conn: sa.Connection) -> None:
-        try:
+        self._follower.unskip(self._newest_before)
+        with contextlib.suppress(sa.exc.SQLAlchemyError, psycopg.Error):
             conn.rollback()
+            if conn.invalidated:
+                return  # the next group connects
             raw: Any = conn.connection.driver_connection
             if not (raw.closed or raw.broken):
                 raw.rollback()
                 return
-        except (sa.exc.SQLAlchemyError, psycopg.Error):
-            pass
         conn.invalidate()
         conn.rollback()
 
@@ -331,7 +348,7 @@ class PostgresStore(GroupedStore):
     def read_from_thread(self, work: Callable[[sa.Connection], T]) -> T:
         """A connection that a restart of the server cut is replaced: a read can be done again."""
         for last in (False, True):
-            with self._readers.connect() as conn:
+            with self._reading() as conn:
                 try:
                     with conn.begin():
                         return work(conn)
@@ -343,6 +360,13 @@ class PostgresStore(GroupedStore):
                     if last or not cut:
                         raise self._mapped(cause) from cause
         raise AssertionError("a read is done or raises")
+
+    def _reading(self) -> sa.Connection:
+        """A connection that reads. Raises StoreError while the server is away."""
+        try:
+            return self._readers.connect()
+        except (sa.exc.DBAPIError, psycopg.Error) as cause:
+            raise self._mapped(cause) from cause
 
     # --- the others ---------------------------------------------------------------------------------------------
 

@@ -94,6 +94,5 @@ def reader_engine(address: sa.URL, *, prepare: bool = True) -> sa.Engine:
 
 def listening(address: sa.URL) -> psycopg.Connection[Any]:
     """A connection of the driver's own, for words of other processes. Raises psycopg.Error."""
-    words = address.translate_connect_args(username="user", database="dbname")
-    query = {key: ",".join(value) if isinstance(value, tuple) else value for key, value in address.query.items()}
-    return psycopg.connect(**{**_REACH, **words, **query}, autocommit=True)
+    _, words = address.get_dialect()().create_connect_args(address)
+    return psycopg.connect(**{**_REACH, **words}, autocommit=True)

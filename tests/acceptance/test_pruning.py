@@ -166,6 +166,23 @@ async def test_the_store_in_hand_is_pruned_while_the_service_is_stopped(house: O
         assert "task=4711" in await it.hl7(order())
 
 
+async def test_the_room_is_given_back_while_the_service_is_stopped(house: OpenHouse, tmp_path: Path) -> None:
+    async with house() as it:
+        await finished_pair(it, tmp_path)
+        await it.up.store.write(lambda tx: tx.conn.execute(message.update().values(raw=b"Zebrafink" * 100_000)))
+        await command(it, "db", "prune")
+        refused = await command(it, "db", "compact")
+        assert (refused.status, "held by a running bridge" in refused.out) == (1, True)
+    database = tmp_path / "bridge.db"
+    assert b"Zebrafink" not in database.read_bytes(), "zeros were written over it"
+    before = database.stat().st_size
+    said = await command(it, "db", "compact")
+    assert (said.status, database.stat().st_size < before / 2) == (0, True), said.out
+    async with house() as it:
+        assert it.up.quarantine == ""
+        assert "task=4711" in await it.hl7(order())
+
+
 async def test_f41_nothing_is_pruned_in_quarantine(house: OpenHouse, tmp_path: Path) -> None:
     async with house() as it:
         await finished_pair(it, tmp_path)
@@ -177,7 +194,7 @@ async def test_f41_nothing_is_pruned_in_quarantine(house: OpenHouse, tmp_path: P
 
 # --- under load ---------------------------------------------------------------------------------------------
 
-_NUMBERED = {"message": "identity", "task": "key", "clinical_order": "number"}
+_NUMBERED = {"message": "identity", "task": "key", "clinical_order": "number", "number": "value"}
 """What must be alone in each table."""
 
 

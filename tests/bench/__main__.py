@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import console, dicom, dicom_reader, hl7, holter, pictures, transcode
+from tests.bench import cluster, console, dicom, dicom_reader, hl7, holter, pictures, transcode
 from tests.bench.report import row
 
 
@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--backlog", type=int, default=1000, help="orders of the backlog; 0 leaves it out")
     parser.add_argument("--objects", type=int, default=200, help="DICOM objects a case; 0 leaves DICOM out")
     parser.add_argument(
-        "--only", choices=["hl7", "console", "reader", "dicom", "holter", "transcode", "pictures"], help="one of them"
+        "--only",
+        choices=["hl7", "cluster", "console", "reader", "dicom", "holter", "transcode", "pictures"],
+        help="one of them",
     )
     parser.add_argument("--hours", type=float, default=24.0, help="length of the long Holter; 0 leaves it out")
     given = parser.parse_args()
@@ -43,6 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=".") as scratch:
         for name, work in (
             ("hl7", lambda f: hl7.bench(f, given.messages, given.backlog)),
+            ("cluster", lambda f: cluster.bench(f, given.messages)),
             ("reader", dicom_reader.bench),
             ("dicom", lambda f: dicom.bench(f, given.objects)),
             ("holter", lambda f: holter.bench(f, given.hours)),

@@ -29,6 +29,7 @@ class Load:
 
     rate: float
     p50: float
+    p95: float
     p99: float
     sender: float
 
@@ -107,8 +108,8 @@ async def send(address: tuple[str, int], lanes: list[list[bytes]], need: bytes, 
         await asyncio.gather(*(lane.done for lane in made))
     took, spent = time.perf_counter() - began, time.process_time() - spent
     times.sort()
-    p99 = times[max(int(len(times) * 0.99) - 1, 0)]
-    return Load(len(times) / took, statistics.median(times) * 1000, p99 * 1000, spent / took)
+    p95, p99 = (times[max(int(len(times) * share) - 1, 0)] * 1000 for share in (0.95, 0.99))
+    return Load(len(times) / took, statistics.median(times) * 1000, p95, p99, spent / took)
 
 
 def load(

@@ -26,6 +26,7 @@ PARTS = {
     "chaos": ("tests.campaign.chaos", 3.0),
     "proxy": ("tests.campaign.proxy", 1.0),
     "cluster": ("tests.campaign.cluster", 6.0),
+    "failover": ("tests.campaign.failover", 4.0),
     "disk": ("tests.campaign.disk", 1.0),
     "clock": ("tests.campaign.clock", 1.0),
     "soak": ("tests.campaign.soak", 20.0),

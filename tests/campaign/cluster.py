@@ -30,6 +30,10 @@ PAUSE = 1.5
 """Seconds at the most between two strikes."""
 PATIENCE = 4.0
 """Seconds for which a ward waits for an answer; then it sends again, to the other door as it may be."""
+LEAST = 120.0
+"""Seconds that the shortest round may take until each ward was answered once, as it were."""
+SILENCE = 60.0
+"""Seconds in which somebody is answered, whoever was struck."""
 DATABASE = "bridge"
 
 
@@ -60,13 +64,19 @@ def _round(stage: ClusterStage, server: Server, dice: random.Random, seed: int, 
     senders = wards(stage, seed)
     for sender in senders:
         sender.start()
-    told = time.monotonic()
-    while time.monotonic() < until:
+    told, least = time.monotonic(), time.monotonic() + LEAST
+    heard = (0, told)  # how many were answered when somebody was answered last, and when that was
+    while time.monotonic() < until or (answered(senders) < WARDS and time.monotonic() < least):
         time.sleep(dice.uniform(0.1, PAUSE))
         strikes.one()
-        if time.monotonic() > told + 30:
-            told = time.monotonic()
-            say(f"{answered(senders)} letters answered, {dict(strikes.counts)}")
+        now, count = time.monotonic(), answered(senders)
+        heard = (count, now) if count > heard[0] else heard
+        if now - heard[1] > SILENCE:
+            strikes.unexplained.append(f"for {SILENCE:g} s nobody was answered")
+            break
+        if now > told + 30:
+            told = now
+            say(f"{count} letters answered, {dict(strikes.counts)}")
     strikes.over()
     end(senders)
     verdict = concluded(stage, senders, say, strikes)

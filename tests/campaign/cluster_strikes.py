@@ -8,7 +8,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.campaign import cluster_arms
 from tests.campaign.cluster_stage import LEASE, ClusterStage, Member
@@ -38,6 +37,7 @@ class Strikes:
         whom = [member for member in self._stage.members if member.stands_until is None]
         strike = self._dice.choices((self._kill, self._freeze, self._end, self._database), (8, 5, 4, 4))[0]
         if whom:
+            self.counts["struck"] += 1
             strike(self._dice.choice(whom))
 
     def tend(self) -> None:
@@ -110,9 +110,3 @@ class Strikes:
             mode = self._dice.choice(("immediate", "fast"))
             self._restart(mode)
             self.counts["restarts"] += 1
-
-
-def tail(log: Path, many: int = 5) -> list[str]:
-    """The end of a process's log, warnings and worse."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return [line for line in lines if '"level": "info"' not in line][-many:]

@@ -4,7 +4,9 @@ import importlib
 
 import pytest
 
+from tests import postgres_server
 from tests.campaign.__main__ import PARTS
+from tests.conftest import missing
 
 
 @pytest.mark.campaign
@@ -19,5 +21,19 @@ def test_a_short_round_is_green(name: str, did: str) -> None:
         assert result.red() == {}, said
         if result.counts[did] > 0:
             break
+    assert result.counts["acknowledged"] > 0
+    assert result.counts[did] > 0
+
+
+@pytest.mark.campaign
+@pytest.mark.peer
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "did"), [("cluster", "struck"), ("failover", "failovers")])
+def test_a_short_round_of_several_processes_is_green(name: str, did: str) -> None:
+    if postgres_server.programs() is None:
+        missing("PostgreSQL")
+    said: list[str] = []
+    result = importlib.import_module(PARTS[name][0]).run(20260301, 0.0, said.append)
+    assert result.red() == {}, said
     assert result.counts["acknowledged"] > 0
     assert result.counts[did] > 0

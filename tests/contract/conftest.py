@@ -1,20 +1,23 @@
 """A store of each engine, and what the tests of one engine alone start from."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from bridge.clock import SystemClock
 from bridge.store.grouped import GroupedStore
+from bridge.store.port import Notice
 from bridge.store.postgres import PostgresStore
 from bridge.store.postgres_engine import writer_engine
 from bridge.store.sqlite import SqliteStore
 from tests.postgres_server import Server, empty
 
 _SHARED = "contract"
+Join = Callable[..., PostgresStore]
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +54,42 @@ async def postgres_store(emptied: sa.URL, tmp_path: Path) -> AsyncIterator[Postg
     opened.close()
 
 
+@pytest.fixture
+async def join(emptied: sa.URL, tmp_path: Path) -> AsyncIterator[Join]:
+    """Opens a store of one more process on that database, in a folder of its own."""
+    opened: list[PostgresStore] = []
+
+    def one_more(address: sa.URL = emptied, folder: Path | None = None, **options: Any) -> PostgresStore:
+        store = PostgresStore(address, folder or tmp_path / f"host{len(opened)}", SystemClock(), **options)
+        store.open(asyncio.get_running_loop())
+        opened.append(store)
+        return store
+
+    yield one_more
+    for store in opened:
+        await asyncio.to_thread(store.close)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest) -> GroupedStore:
     """An open store of each engine in turn: what a test with it says is the port's promise."""
     opened = request.getfixturevalue("sqlite_store" if request.param == "sqlite" else "postgres_store")
     assert isinstance(opened, GroupedStore)
     return opened
+
+
+@pytest.fixture
+async def heard(store: GroupedStore) -> list[Notice]:
+    """What the store announces from now on. On PostgreSQL a process first hears of whatever it may have missed."""
+    told: list[Notice] = []
+    begun = asyncio.Event()
+
+    def listen(notices: Sequence[Notice]) -> None:
+        told.extend(notices)
+        begun.set()
+
+    store.subscribe(listen)
+    if isinstance(store, PostgresStore):
+        await asyncio.wait_for(begun.wait(), 60)
+        told.clear()
+    return told

@@ -1,4 +1,4 @@
-"""A process of the bridge as far as payloads go: `python -m tests.contract.payload_process MODE` with settings on stdin.
+"""A process as far as payloads go: `python -m tests.contract.payload_process MODE`, its settings on standard input.
 
 It tells each name once it is kept, as the row behind it would, and lets go of it then.
 """

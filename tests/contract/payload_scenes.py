@@ -5,6 +5,7 @@ import http.client
 import itertools
 import logging
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -133,13 +134,15 @@ Fault = Callable[["Handler"], None]
 class Between:
     """Stands between a client and the service: passes everything on, but for what it was told of."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, tls: ssl.SSLContext | None = None) -> None:
         self.service = endpoint.removeprefix("http://")
         self.faults: list[tuple[str, Fault]] = []
         self.heard: list[str] = []
         self.over = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"between": self}))
-        self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.endpoint = f"http{'s' if tls else ''}://127.0.0.1:{self.server.server_port}"
 
     def at(self, method: str, *faults: Fault) -> None:
         """What becomes of the next requests by this method."""
@@ -156,9 +159,9 @@ class Between:
 
 
 @contextlib.contextmanager
-def between(endpoint: str) -> Iterator[Between]:
+def between(endpoint: str, tls: ssl.SSLContext | None = None) -> Iterator[Between]:
     """In front of a service, for as long as the context is open."""
-    made = Between(endpoint)
+    made = Between(endpoint, tls)
     thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

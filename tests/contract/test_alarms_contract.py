@@ -1,6 +1,5 @@
 """What every engine of the store promises of alarms and their notices: each edge once, each batch the same again."""
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 import pytest
 
 from bridge.domain.states import State
-from bridge.store import alarm_facts, alarms, anomalies, destinations, gauges, inbox, line, outbound, quarantine
+from bridge.store import alarm_facts, alarms, anomalies, destinations, inbox, line, outbound, quarantine
 from bridge.store.alarms import DROPPED, ON, OVER, SENT, WAITING, Due
-from bridge.store.port import Transaction
 from bridge.store.grouped import GroupedStore
+from bridge.store.port import Notice, Transaction
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 BOTH = ("webhook", "mail")
@@ -152,12 +151,10 @@ async def test_how_a_channel_does(store: GroupedStore) -> None:
     assert (await store.read(lambda conn: alarms.troubles(conn, BOTH, since=later(1))))["mail"].dropped == 0
 
 
-async def test_each_commit_wakes_those_who_tell(store: GroupedStore) -> None:
-    heard: list[str] = []
-    store.subscribe(lambda notices: heard.extend(n.topic for n in notices))
+async def test_each_commit_wakes_those_who_tell(store: GroupedStore, heard: list[Notice]) -> None:
     await begun(store)
     await begun(store)
-    assert heard == [alarms.TOPIC]
+    assert [n.topic for n in heard] == [alarms.TOPIC]
 
 
 # --- facts ------------------------------------------------------------------------------------------------------
@@ -196,26 +193,6 @@ async def test_what_a_person_let_go_on_waits_since_then(store: GroupedStore) -> 
     await store.write(work)
     (pile,) = await store.read(lambda conn: alarm_facts.waiting(conn, since=later(-900)))
     assert (pile.number, pile.oldest) == (1, later(-950))
-
-
-async def test_a_look_costs_what_is_open_and_not_what_was_received(store: GroupedStore) -> None:
-    """Nothing is scanned, whatever was received in all."""
-
-    def plan(conn: Any) -> str:
-        since = later(0)
-        told: list[str] = []
-        conn.connection.driver_connection.set_trace_callback(told.append)
-        alarm_facts.waiting(conn, since=since)
-        alarm_facts.queued(conn)
-        alarm_facts.held(conn)
-        gauges.doubts(conn)
-        conn.connection.driver_connection.set_trace_callback(None)
-        plans = [conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {one}").all() for one in told]
-        return str(plans)
-
-    found = await store.read(plan)
-    assert re.search(r"SCAN (message|task)(?! USING INDEX ix_task_in_doubt)", found) is None, found
-    assert "ix_message_settled" in found
 
 
 async def test_what_is_held_and_what_must_be_settled_by_reason(store: GroupedStore) -> None:

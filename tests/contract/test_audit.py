@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from bridge.console.atna import exported
 from bridge.errors import StoreConflict
 from bridge.store import audit
+from bridge.store.grouped import GroupedStore
 from bridge.store.port import Transaction
 from bridge.store.schema import audit as table
 from bridge.store.schema import message
-from bridge.store.grouped import GroupedStore
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

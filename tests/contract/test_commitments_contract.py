@@ -7,6 +7,7 @@ from bridge.domain.states import State
 from bridge.store import commitments, inbox
 from bridge.store.commitments import HELD, SENT, WAITING, Asked, Due
 from bridge.store.grouped import GroupedStore
+from bridge.store.port import Notice
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ONE, TWO = ("1.2.3", "2.25.1"), ("1.2.3", "2.25.2")
@@ -38,11 +39,9 @@ async def counts(store: GroupedStore) -> dict[str, int]:
     return await store.read(commitments.counts)
 
 
-async def test_a_request_is_due_when_its_association_has_ended(store: GroupedStore) -> None:
-    heard: list[str] = []
-    store.subscribe(lambda notices: heard.extend(n.topic for n in notices))
+async def test_a_request_is_due_when_its_association_has_ended(store: GroupedStore, heard: list[Notice]) -> None:
     assert await asked(store) is Asked.NEW
-    assert heard == ["commitment"]
+    assert [n.topic for n in heard] == ["commitment"]
     assert await due(store, after=0.5) is None
     found = await due(store)
     assert found is not None

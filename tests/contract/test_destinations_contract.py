@@ -5,8 +5,8 @@ from typing import Any
 
 from bridge.domain.states import State
 from bridge.store import destinations, inbox, line
-from bridge.store.port import Notice
 from bridge.store.grouped import GroupedStore
+from bridge.store.port import Notice
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -106,7 +106,9 @@ async def test_when_the_next_is_due_and_until_when_a_limit_lasts_is_told_for_eac
     assert await store.read(lambda conn: line.limited_until(conn, "rate_limited")) == {"a": stored + 90_000}
 
 
-async def test_what_waited_for_a_destination_is_due_when_it_is_back_and_nothing_of_anothers(store: GroupedStore) -> None:
+async def test_what_waited_for_a_destination_is_due_when_it_is_back_and_nothing_of_anothers(
+    store: GroupedStore,
+) -> None:
     mine, other = await ready(store, "1", "a"), await ready(store, "2", "b")
     limited = await ready(store, "3", "a")
     for number, reason in ((mine, "unreachable"), (other, "unreachable"), (limited, "rate_limited")):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import SettingsError, StoreError, StoreFull
+from bridge.rehearsal import checks
+from bridge.settings import Settings
 from bridge.store import payload_bucket
 from bridge.store.payload_place import Damaged
 from bridge.store.payloads import Payloads, payloads_for
 from bridge.store_settings import StoreSettings
+from tests.authority import Authority
 from tests.contract.payload_scenes import (
     BUCKET,
     Between,
@@ -223,6 +227,17 @@ def test_a_service_that_is_not_there_is_said_at_the_start(tmp_path: Path) -> Non
         away.process()
 
 
+def test_the_check_says_whether_the_bucket_can_be_used(scene: Scene, way: Between) -> None:
+    settings = Settings(store=scene.settings)
+    (line,) = checks._bucket(settings)
+    assert (line.level, line.what) == ("ok", "payloads")
+    way.at("PUT", refused(403, "AccessDenied"))
+    (line,) = checks._bucket(settings)
+    assert line.level == "error"
+    assert line.text.endswith("cannot be used: the payload store refused: 403 AccessDenied")
+    assert list(checks._bucket(Settings())) == []
+
+
 def test_a_bucket_that_is_not_there_is_said_at_the_start(endpoint: str, scene: Scene) -> None:
     settings = scene.settings.model_copy(update={"payloads": "s3://another"})
     with pytest.raises(StoreError, match=r"s3://another cannot be used: the payload store refused: 404 NoSuchBucket"):
@@ -234,6 +249,24 @@ def test_without_its_client_it_is_said_what_to_install(scene: Scene, monkeypatch
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(SettingsError, match=r"a bucket needs boto3: install .* cardio-bridge\[s3\]"):
         payloads_for(scene.settings)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_service_is_believed_where_its_certificate_is_trusted(endpoint: str, tmp_path: Path, trusted: bool) -> None:
+    authority, other = Authority.make(tmp_path), Authority.make(tmp_path, "another")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(*authority.sign("service"))
+    with between(endpoint, tls) as way:
+        settings = Scene("bucket", tmp_path, way.endpoint).settings
+        of = authority if trusted else other
+        payloads = payloads_for(settings.model_copy(update={"s3_ca_file": of.certificate}))
+        if trusted:
+            payloads.open()
+            assert read(payloads, keep(payloads, b"ecg")) == b"ecg"
+        else:
+            with pytest.raises(StoreError, match="the payload store does not answer: SSLError"):
+                payloads.open()
+            assert way.heard == []
 
 
 def test_the_key_is_in_no_text(scene: Scene, way: Between, caplog: pytest.LogCaptureFixture) -> None:
@@ -295,3 +328,10 @@ def test_a_bucket_and_its_prefix_are_read_from_the_address(address: str, prefix:
     assert settings.bucket is not None
     assert settings.bucket.prefix == prefix
     assert StoreSettings(payloads="var/payloads").bucket is None
+
+
+@pytest.mark.parametrize("payloads", ["s3://recordings/of/ward", "var/payloads"])
+def test_settings_come_back_from_json_as_they_were(payloads: str) -> None:
+    settings = StoreSettings(payloads=payloads, s3_region="eu-central-1" if payloads.startswith("s3") else "")
+    assert StoreSettings.model_validate_json(settings.model_dump_json()) == settings
+    assert isinstance(settings.payloads, Path) is (settings.bucket is None)

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -250,3 +252,31 @@ def test_names_of_others_in_the_same_place_are_nobody_s_business(scene: Scene) -
 
 def test_the_room_is_this_host_s(scene: Scene) -> None:
     assert scene.process().free() > 0
+
+
+def test_arrivals_and_removals_of_the_same_content_at_once_leave_every_row_its_payload(scene: Scene) -> None:
+    """A row comes and a row goes, each at any moment of the other: whoever is there at the end can be read."""
+    arriving = scene.process()
+    removing = arriving if scene.is_alone else scene.process()
+    rows: set[str] = set()
+    begin = threading.Barrier(2)
+
+    def arrive(content: bytes) -> None:
+        begin.wait()
+        file = arriving.incoming()
+        file.write(content)
+        name, _ = file.keep()
+        rows.add(name)
+        file.close()
+
+    for number in range(10 if scene.is_bucket else 200):
+        content = f"ecg {number % 5}".encode()
+        name = keep(arriving, content)
+        rows.discard(name)  # old, and pruned just now
+        with ThreadPoolExecutor(1) as pool:
+            arrived = pool.submit(arrive, content)
+            begin.wait()
+            removing.remove(name, rows.__contains__)
+            arrived.result()
+        assert rows >= {name}
+        assert read(removing, name) == content

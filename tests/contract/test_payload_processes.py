@@ -86,14 +86,14 @@ def test_f6_a_kill_at_any_instant_leaves_what_was_told_and_nothing_that_is_wrong
         payloads = scene.process()
         if not scene.is_alone:
             make_old(payloads)
-        payloads.sweep(lambda name: name in told)
+        payloads.sweep(told.__contains__)
         assert list(payloads.spool.iterdir()) == []
         there = set(scene.names())
         assert there >= told
         assert len(there - told) <= (0 if scene.is_alone else 1), "one was in hand"
         for name in there:
             assert hashlib.sha256(read(payloads, name)).hexdigest() == Path(name).stem
-        payloads.waste(lambda name: name in told, older=-1)
+        payloads.waste(told.__contains__, older=-1)
         assert set(scene.names()) == told
 
 

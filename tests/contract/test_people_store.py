@@ -6,8 +6,8 @@ import pytest
 
 from bridge.errors import ActionRefused
 from bridge.store import people
-from bridge.store.port import Transaction
 from bridge.store.grouped import GroupedStore
+from bridge.store.port import Transaction
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -13,11 +13,11 @@ from bridge.clock import SystemClock
 from bridge.domain.states import State
 from bridge.errors import StoreFull
 from bridge.store import earlier, inbox, line, listing, marks, migrate, recent, terms
+from bridge.store.grouped import GroupedStore
 from bridge.store.port import Transaction
 from bridge.store.recent import Flow, Lately, Queue
 from bridge.store.schema import message, patient, term
 from bridge.store.search import find
-from bridge.store.grouped import GroupedStore
 
 NOW = datetime(2026, 3, 1, 12, 0, 30, tzinfo=UTC)
 ARRIVAL = inbox.Arrival("hl7", "ORM^O01", NOW, "hl7", "10.0.0.1", "HIS|TEST", None, "d", control_id="C1", raw=b"MSH")

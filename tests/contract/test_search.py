@@ -1,7 +1,6 @@
 """What every engine of the store promises of searching: what is found is what was asked for, and all of it."""
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -13,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.domain.states import State
-from bridge.store import dry, gauges, inbox, listing, recent, search, tasks, terms
+from bridge.store import dry, inbox, search, tasks, terms
+from bridge.store.grouped import GroupedStore
 from bridge.store.port import Transaction
 from bridge.store.schema import message, millis
 from bridge.store.search import Filters, Page, find
-from bridge.store.grouped import GroupedStore
 from bridge.store.terms import Kind
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -424,52 +423,6 @@ async def test_a_message_of_very_many_words_keeps_the_first_of_them(store: Group
     one = await store.write(lambda tx: put(tx, Put(words=words)))
     assert await ids(store, "n0") == [one]
     assert await ids(store, f"n{2 * terms.MOST - 1}") == []
-
-
-# --- by index, however much is kept -------------------------------------------------------------------------
-
-
-def _steps(conn: sa.Connection, work: Any) -> list[str]:
-    """How SQLite goes about what is read."""
-    steps: list[str] = []
-
-    def explained(_: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
-        if statement.startswith("SELECT"):
-            steps.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall())
-
-    sa.event.listen(conn, "before_cursor_execute", explained)
-    work(conn)
-    sa.event.remove(conn, "before_cursor_execute", explained)
-    return steps
-
-
-_READ: list[Callable[[sa.Connection], Any]] = [
-    lambda conn: find(conn, ""),
-    lambda conn: find(conn, "a b"),
-    lambda conn: find(conn, "é 1", Filters(states=["HELD"], kinds=["hl7"])),
-    lambda conn: find(conn, "", Filters(states=["HELD", "READY"])),
-    lambda conn: find(conn, "", Filters(sender="a", since=NOW, until=NOW)),
-    lambda conn: listing.rows(conn, task_id="1"),
-    lambda conn: listing.rows(conn, order="1"),
-    lambda conn: listing.rows(conn, control_id="1"),
-    lambda conn: listing.rows(conn, states=["HELD"]),
-    listing.counts,
-    gauges.queue,
-    gauges.oldest_ready,
-    lambda conn: search.named(conn, "1"),
-    lambda conn: search.may_name_a_patient(conn, "a"),
-    lambda conn: recent.recent(conn, NOW),
-]
-
-
-async def test_nothing_is_found_by_looking_at_every_message(store: GroupedStore, bounds: Any) -> None:
-    for _ in range(3):
-        await store.write(lambda tx: put(tx, Put(words=of_patient("1", "A", "É"))))
-    for few in (0, 1000):
-        bounds(few=few, far=10, step=1, words=few)
-        for number, work in enumerate(_READ):
-            steps = await store.read(lambda conn, w=work: _steps(conn, w))  # type: ignore[misc]
-            assert [s for s in steps if re.match(r"SCAN (message|term|task|number|event)\b", s)] == [], number
 
 
 async def test_times_are_compared_as_they_are_stored(store: GroupedStore) -> None:

@@ -99,10 +99,9 @@ async def test_what_fails_leaves_its_neighbours_of_the_same_commit(store: Groupe
     assert sorted(rows) == sorted(f"n{n}" for n in range(10) if n != 5)
 
 
-async def test_notices_go_out_after_the_commit_and_not_for_what_failed(store: GroupedStore) -> None:
-    heard: list[Notice] = []
-    store.subscribe(heard.extend)
-
+async def test_notices_go_out_after_the_commit_and_not_for_what_failed(
+    store: GroupedStore, heard: list[Notice]
+) -> None:
     def failing(tx: Any) -> None:
         inbox.keep(tx, arrival("x"))
         raise RuntimeError("on purpose")
@@ -286,7 +285,7 @@ async def test_the_migrations_make_exactly_the_schema(store: GroupedStore) -> No
 
 
 async def test_readers_cannot_write(store: GroupedStore) -> None:
-    with pytest.raises(StoreError, match="OperationalError|ReadOnlySqlTransaction"):
+    with pytest.raises(StoreError, match=r"OperationalError|ReadOnlySqlTransaction"):
         await store.read(lambda conn: conn.execute(message.delete()))
 
 

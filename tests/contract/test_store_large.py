@@ -1,16 +1,11 @@
-"""What a large store costs: a reader's connection keeps little of it, and what is asked all the time reads little."""
+"""What a large SQLite store costs: a reader's connection keeps little of it."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
-import pytest
-import sqlalchemy as sa
-
-from bridge.store import gauges, inbox
+from bridge.store import inbox
 from bridge.store.port import Transaction
 from bridge.store.sqlite import SqliteStore
 
@@ -67,38 +62,12 @@ def fill(tx: Transaction) -> None:
         )
 
 
-async def test_readers_keep_little_of_what_they_have_read(store: SqliteStore) -> None:
+async def test_readers_keep_little_of_what_they_have_read(sqlite_store: SqliteStore) -> None:
     """Each thread that reads has its connection's pages in an arena of its own, and the allocator keeps the room."""
-    await store.write(fill)
-    command = [sys.executable, "-c", _READERS, str(store.path), str(READERS)]
+    await sqlite_store.write(fill)
+    command = [sys.executable, "-c", _READERS, str(sqlite_store.path), str(READERS)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)  # noqa: ASYNC221  nothing else is to be done
     assert ran.returncode == 0, ran.stderr[-2000:]
     told = json.loads(ran.stdout)
     assert told["seen"] == [ROWS * EACH] * READERS
     assert told["grown"] < MOST
-
-
-@pytest.mark.parametrize(
-    ("asked", "by"),
-    [
-        (gauges.queue, "ix_message_"),
-        (gauges.oldest_ready, "ix_message_"),
-        (gauges.doubts, "ix_task_in_doubt"),
-    ],
-)
-async def test_what_alarms_ask_all_the_time_is_found_by_index(
-    store: SqliteStore, asked: Callable[[sa.Connection], Any], by: str
-) -> None:
-    def plan(conn: sa.Connection) -> list[str]:
-        steps: list[str] = []
-
-        @sa.event.listens_for(conn, "before_cursor_execute")
-        def explain(_: Any, cursor: Any, statement: str, values: Any, *__: Any) -> None:
-            steps.extend(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {statement}", values))
-
-        asked(conn)
-        return steps
-
-    steps = await store.read(plan)
-    assert not [step for step in steps if step.startswith("SCAN") and "INDEX" not in step], steps
-    assert any(by in step for step in steps), steps

@@ -7,8 +7,8 @@ import pytest
 
 from bridge.domain.states import State
 from bridge.store import commitments, inbox, outbound, untold
-from bridge.store.port import Transaction
 from bridge.store.grouped import GroupedStore
+from bridge.store.port import Transaction
 from bridge.store.untold import Queue
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

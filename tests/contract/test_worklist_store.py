@@ -17,16 +17,17 @@ from bridge.errors import BadInput, StoreError
 from bridge.receive.dicom.worklist import Worklist
 from bridge.settings import Settings
 from bridge.store import book, migrate, patients, worklist
+from bridge.store.grouped import GroupedStore
 from bridge.store.port import Transaction
 from bridge.store.schema import clinical_order
-from bridge.store.sqlite import SqliteStore, writer_engine
+from bridge.store.sqlite import writer_engine
 from tests.contract.worklist_scene import CART, IMPLICIT, NOW, Scene, query
 
 MakeScene = Callable[..., Scene]
 
 
 @pytest.fixture
-def scene(store: SqliteStore) -> MakeScene:
+def scene(store: GroupedStore) -> MakeScene:
     """A scene with worklist settings of the test's own."""
 
     def made(**settings: Any) -> Scene:
@@ -209,6 +210,7 @@ async def test_a_store_that_cannot_be_read_is_a_store_error(scene: MakeScene) ->
     await it.store.write(lambda tx: tx.conn.exec_driver_sql("ALTER TABLE clinical_order RENAME TO gone"))
     with pytest.raises(StoreError):
         it.ask()
+    await it.store.write(lambda tx: tx.conn.exec_driver_sql("ALTER TABLE gone RENAME TO clinical_order"))
 
 
 async def test_an_order_that_is_booked_anew_after_a_refusal_has_the_plan_of_its_new_message(scene: MakeScene) -> None:
@@ -257,28 +259,3 @@ async def test_0004_what_was_ordered_before_is_due_since_it_came(tmp_path: Path)
         row = conn.execute(sa.select(clinical_order.c.due_at, clinical_order.c.plan)).one()
     engine.dispose()
     assert tuple(row) == (1234, "")
-
-
-@pytest.mark.parametrize(
-    ("statement", "indexes"),
-    [
-        (worklist.NEWEST.statement, ("ix_clinical_order_due", "ix_task_order_id")),
-        (worklist.NUMBERED.statement, ("ix_number_value", "ix_clinical_order_message_id", "ix_task_order_id")),
-        (worklist.of_patients(2).statement, ("ix_clinical_order_patient_value", "ix_task_order_id")),
-        (book._orders_with(2).statement, ("ix_number_value", "ix_clinical_order_message_id")),
-    ],
-    ids=["newest", "numbered", "of patients", "of a recording"],
-)
-async def test_orders_are_found_by_index_however_many_there_are(
-    scene: MakeScene, statement: Any, indexes: tuple[str, ...]
-) -> None:
-    def plan(conn: sa.Connection) -> list[str]:
-        compiled = statement.compile(conn.engine, compile_kwargs={"render_postcompile": True})
-        given = {name: "x" if "wanted" in name else 1 for name in compiled.params}
-        values = tuple(given[name] for name in compiled.positiontup)
-        rows = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values).all()
-        return [row[3] for row in rows]
-
-    steps = await scene().store.read(plan)
-    assert all(any(index in step for step in steps) for index in indexes), steps
-    assert not [step for step in steps if step.startswith("SCAN") and "INDEX" not in step], steps

@@ -23,9 +23,9 @@ from bridge.receive.dicom.session import Session
 from bridge.receive.dicom.worklist import Worklist
 from bridge.settings import Settings
 from bridge.store import inbox, tasks
+from bridge.store.grouped import GroupedStore
 from bridge.store.port import Transaction
 from bridge.store.schema import clinical_order
-from bridge.store.grouped import GroupedStore
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 IMPLICIT = "1.2.840.10008.1.2"

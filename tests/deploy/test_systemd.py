@@ -1,8 +1,8 @@
 """The unit: what systemd says of it, and the bridge under its system call filters."""
 
 import json
-import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge import notifying
@@ -22,12 +23,15 @@ from tests.acceptance.process import api, settings
 from tests.acceptance.scene import order
 from tests.acceptance.test_ecg_to_task import recording
 from tests.deploy import confined
+from tests.deploy.containerfile import ROOT
+from tests.deploy.processes import RUN, Process, run
 
 __all__ = ["api"]
 FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
 UNIT = FOLDER / "cardio-bridge.service"
 TEXT = UNIT.read_text(encoding="utf-8")
-RUN = [sys.executable, "-c", "from bridge.cli import main; main()"]
+PART = FOLDER / "cardio-bridge@.service"
+PART_TEXT = PART.read_text(encoding="utf-8")
 EXPOSURE = 20
 """Tenths, as `--threshold` takes them."""
 
@@ -45,12 +49,13 @@ def analyze(peer: Find) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Path:
-    """The unit with a program that is there."""
-    path = tmp_path / UNIT.name
+@pytest.fixture(params=["whole", "part"])
+def installed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Each unit with a program that is there; of the one for parts an instance."""
+    text, name = (TEXT, UNIT.name) if request.param == "whole" else (PART_TEXT, PART.name.replace("@", "@dispatch-2"))
+    path = tmp_path / name
     program = Path(sys.prefix) / "bin" / "bridge"
-    path.write_text(TEXT.replace("/opt/cardio-bridge/current/bin/bridge", str(program)), encoding="utf-8")
+    path.write_text(text.replace("/opt/cardio-bridge/current/bin/bridge", str(program)), encoding="utf-8")
     return path
 
 
@@ -60,7 +65,7 @@ def test_systemd_has_nothing_to_say_of_the_unit(
 ) -> None:
     done = analyze("verify", installed)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    installed.write_text(installed.read_text().replace("Restart=on-failure", "Restart=at-will"))
+    installed.write_text(re.sub(r"^Restart=.*", "Restart=at-will", installed.read_text(), flags=re.MULTILINE))
     assert "at-will" in analyze("verify", installed).stderr
 
 
@@ -78,6 +83,39 @@ def test_the_unit_is_closed_as_far_as_it_can_be(
         re.sub(r"^(SystemCall|Protect|Private|Restrict).*\n", "", installed.read_text(), flags=re.MULTILINE)
     )
     assert analyze("security", "--offline=true", "--no-pager", f"--threshold={EXPOSURE}", installed).returncode != 0
+
+
+OWN = {
+    "Description", "After", "Environment", "EnvironmentFile", "ExecStart", "Restart", "LoadCredential",
+    "StateDirectory", "WorkingDirectory",
+}  # fmt: skip
+"""What a part has otherwise than the whole."""
+
+
+def test_a_part_is_as_closed_as_the_whole() -> None:
+    def lines(text: str) -> list[str]:
+        return [line for line in text.splitlines() if "=" in line and not line.startswith("#")]
+
+    ours, theirs = lines(TEXT), lines(PART_TEXT)
+    assert {line.partition("=")[0] for line in {*ours} ^ {*theirs}} == OWN
+    assert [line for line in ours if line in theirs] == [line for line in theirs if line in ours], "in the same order"
+
+
+@pytest.mark.peer
+def test_shared_payloads_are_a_drop_in_that_systemd_takes(
+    analyze: Callable[..., subprocess.CompletedProcess[str]], installed: Path
+) -> None:
+    folder = installed.with_name(f"{installed.name}.d")
+    folder.mkdir()
+    text = (FOLDER / "shared-payloads.conf").read_text(encoding="utf-8")
+    (folder / "payloads.conf").write_text(text)
+    done = analyze("verify", installed)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (folder / "payloads.conf").write_text(text.replace("AssertPath", "AssertPad"))
+    assert "AssertPadIs" in analyze("verify", installed).stderr, "it was read"
+    (place,) = confined.said(text, "ReadWritePaths")
+    group = load(ROOT / "deploy" / "examples" / "group.toml", {})
+    assert group.store.payload_folder.is_relative_to(place)
 
 
 @pytest.mark.peer
@@ -111,11 +149,17 @@ def test_user_and_folders_are_made(peer: Find, tmp_path: Path) -> None:
     assert "cardio-bridge:x:" in (root / "etc" / "passwd").read_text()
     modes = {
         name: (root / name).stat().st_mode & 0o777
-        for name in ("etc/cardio-bridge", "etc/cardio-bridge/credentials", "var/lib/cardio-bridge")
+        for name in (
+            "etc/cardio-bridge",
+            "etc/cardio-bridge/credentials",
+            "etc/cardio-bridge/processes",
+            "var/lib/cardio-bridge",
+        )
     }
     assert modes == {
         "etc/cardio-bridge": 0o750,
         "etc/cardio-bridge/credentials": 0o700,
+        "etc/cardio-bridge/processes": 0o750,
         "var/lib/cardio-bridge": 0o700,
     }
 
@@ -131,51 +175,23 @@ def test_the_token_is_read_where_systemd_lays_it(tmp_path: Path) -> None:
     assert [v.partition(":")[0] for v in confined.said(TEXT, "LoadCredential")] == ["cardio-token"]
 
 
-class Confined:
-    """`bridge run` under the unit's filters, and its addresses."""
-
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
-        self.environment = {**os.environ, **environment}
-        with log.open("w") as out:
-            self.process = subprocess.Popen(
-                under_the_filters(*RUN, "run"), env=self.environment, stdout=subprocess.PIPE, stderr=out, text=True
-            )
-        self.addresses: dict[str, str] = {}
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            name, _, address = line.strip().partition(" ")
-            if name == "ready":
-                return
-            self.addresses[name] = address
-        self.process.stdout.close()
-        self.process.wait(30)
-        pytest.fail(f"it did not start: {log.read_text()[-2000:]}")
-
-    def end(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return self.process.wait(100)
-
-
-def under_the_filters(*command: str) -> list[str]:
-    return [sys.executable, str(Path(confined.__file__)), str(UNIT), *command]
+def under_the_filters(*command: str, unit: Path = UNIT) -> list[str]:
+    return [sys.executable, str(Path(confined.__file__)), str(unit), *command]
 
 
 @pytest.fixture
-def service(tmp_path: Path, api: tuple[str, Path], peer: Find) -> Iterator[Confined]:
+def service(tmp_path: Path, api: tuple[str, Path], peer: Find) -> Iterator[Process]:
     peer("systemd-analyze")
     address = api[0].replace("127.0.0.1", "localhost")  # so that a name is looked up
-    made = Confined(settings(tmp_path, address, BRIDGE_CONSOLE__SIGN_IN="false"), tmp_path / "service.log")
+    environment = settings(tmp_path, address, BRIDGE_CONSOLE__SIGN_IN="false")
+    made = Process(under_the_filters(*RUN, "run"), environment, tmp_path / "service.log")
     yield made
-    if made.process.poll() is None:
-        made.process.kill()
-        made.process.wait(30)
+    made.end(signal.SIGKILL)
 
 
 @pytest.mark.peer
 @pytest.mark.timeout(300)
-def test_the_bridge_does_its_work_under_the_filters_of_the_unit(service: Confined, tmp_path: Path) -> None:
+def test_the_bridge_does_its_work_under_the_filters_of_the_unit(service: Process, tmp_path: Path) -> None:
     message = tmp_path / "order.hl7"
     message.write_bytes(order().encode())
     for path, name in ((message, "hl7"), (recording(tmp_path), "dicom")):
@@ -217,6 +233,65 @@ def test_f28_a_message_is_tried_apart_under_the_filters_of_the_unit(peer: Find, 
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]
+
+
+def of_part(instance: str, credentials: Path, state: Path) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment that systemd makes of the unit for one instance (systemd.unit(5))."""
+
+    def resolved(text: str) -> str:
+        return text.replace("%i", instance).replace("%d", str(credentials)).replace("%S", str(state)).strip('"')
+
+    pairs = [resolved(value).partition("=") for value in confined.said(PART_TEXT, "Environment")]
+    environment = {name: value for name, _, value in pairs}
+    (start,) = confined.said(PART_TEXT, "ExecStart")
+    words = resolved(start).split()[1:]
+    roles = words.index("$ROLES")
+    words[roles : roles + 1] = environment.pop("ROLES").split()
+    return words, environment
+
+
+@pytest.mark.peer
+@pytest.mark.timeout(400)
+def test_parts_do_the_work_together_under_their_filters(
+    tmp_path: Path, api: tuple[str, Path], database: sa.URL, peer: Find
+) -> None:
+    """Three instances of the unit on one database, with its credentials: an order in at one, its task by another."""
+    peer("systemd-analyze")
+    credentials, state = tmp_path / "credentials", tmp_path / "lib"
+    credentials.mkdir()
+    for name in (one.partition(":")[0] for one in confined.said(PART_TEXT, "LoadCredential")):
+        (credentials / name).write_text(f"{secrets.token_hex(32)}\n")
+    (credentials / "cardio-token").write_text("sandbox-token\n")
+    toml = tmp_path / "bridge.toml"
+    toml.write_text("")
+    common = settings(tmp_path, api[0], BRIDGE_STORE__URL=database.render_as_string(), BRIDGE_CONSOLE__SIGN_IN="false")
+    del common["BRIDGE_CARDIO__TOKEN"]
+    up: dict[str, Process] = {}
+    try:
+        for role in ("receive", "dispatch", "console"):
+            words, own = of_part(role, credentials, state)
+            words[words.index("--config") + 1] = str(toml)
+            (state / "cardio-bridge" / role).mkdir(parents=True)
+            command = under_the_filters(*RUN, *words, unit=PART)
+            up[role] = Process(command, {**common, **own}, tmp_path / f"{role}.log")
+        assert {role: set(one.addresses) for role, one in up.items()} == {
+            "receive": {"hl7", "dicom", "console"},
+            "dispatch": {"console"},
+            "console": {"console"},
+        }
+        message = tmp_path / "order.hl7"
+        message.write_bytes(order().encode())
+        told = run("send", str(message), "--to", up["receive"].addresses["hl7"], environment=common)
+        assert "task=" in told, "the receiver that holds the socket hears of the dispatcher's task"
+        for one in up.values():
+            assert [one.asked(path)[0] for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
+        assert up["dispatch"].asked("/")[0] == 404
+        shown = run("messages", "list", "--json", "--config", str(toml), environment=up["console"].environment)
+        assert [row["state"] for row in json.loads(shown)] == ["CREATED"]
+        assert {role: one.end() for role, one in up.items()} == dict.fromkeys(up, 0)
+    finally:
+        for one in up.values():
+            one.end(signal.SIGKILL)
 
 
 @pytest.mark.peer

@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import BaseModel, BeforeValidator, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, SecretStr, StringConstraints
 from pydantic.fields import FieldInfo
 
 from bridge.alarm_settings import AlarmSettings, MailSettings, Rule, WebhookSettings
@@ -70,8 +70,7 @@ WORDS: dict[type[BaseModel], dict[str, str]] = {
         "restored backup does not bring back",
     },
     RetentionSettings: {
-        "messages": "days that HL7 messages stay readable once they are finished, until `bridge db prune`; at the "
-        "least 7",
+        "messages": "days that HL7 messages stay readable once they are finished, until `bridge db prune`",
         "recordings": "the same of recordings and their files, from when their storage commitment was asked for last",
         "refused": "the same of what was refused and nobody has looked at; none: it stays for a person",
         "alarms": "days that an alarm stays in the history once it is over",
@@ -266,7 +265,7 @@ def kind(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         inner, *more = get_args(annotation)
         return kind(inner, (*more, *metadata))
     for one in metadata:
-        if isinstance(one, BeforeValidator):
+        if isinstance(one, (BeforeValidator, AfterValidator)) and one.func.__name__ in _KINDS:
             return _KINDS[one.func.__name__] + _bounds(metadata)
     if get_origin(annotation) in {Union, UnionType}:
         left = [one for one in get_args(annotation) if one is not NoneType]
