@@ -158,6 +158,7 @@ class GroupedStore:
             if self._broken is not None:
                 raise self._broken  # noqa: TRY301  every job of the group hears of it, as of what fails here
             self._begin(conn)
+            self._join(group)
             alone, by = len(group) == 1, time.monotonic() + self.longest
             for number, job in enumerate(group):
                 if number and time.monotonic() > by:
@@ -180,6 +181,14 @@ class GroupedStore:
         if any(isinstance(job.error, StoreFull) for job in group):
             self.on_full()
         self._tell(group, notices)
+
+    def _join(self, group: list[Job]) -> None:
+        """Whoever came while this process waited for its turn goes along: the longer the turn takes, the larger the
+        group, so that more processes do not come to more transactions. Those of threads stay first.
+        """
+        if later := self._jobs.more(GROUP - len(group)):
+            group.extend(later)
+            group.sort(key=lambda job: not isinstance(job.future, Future))
 
     def _break(self, problem: BridgeError, event: str, error: str) -> None:
         """Nothing is written any more, and the service ends."""

@@ -72,7 +72,10 @@ class Payloads:
         try:
             make_folder(self.spool)
         except OSError as cause:
-            raise StoreError(f"store.payloads: {self.spool} cannot be made: {cause.strerror}") from cause
+            raise StoreError(
+                f"store.payloads: {self.spool} cannot be made: {cause.strerror}. The folder must belong to the user "
+                "that runs the bridge"
+            ) from cause
         self.place.open()
         gone = 0
         for file in [] if self._shared else self._passing():

@@ -37,11 +37,19 @@ class Waiting(Generic[J]):
         """What waits, `most` of it; waits for a first one. Empty: closed, and nothing waits."""
         with self._there:
             self._there.wait_for(lambda: self._urgent or self._other or self._closed)
-            found: list[J] = []
-            for lane in (self._urgent, self._other):
-                while lane and len(found) < most:
-                    found.append(lane.popleft())
-            return found
+            return self._taken(most)
+
+    def more(self, most: int) -> list[J]:
+        """What has come meanwhile, `most` of it; waits for nothing."""
+        with self._there:
+            return self._taken(most)
+
+    def _taken(self, most: int) -> list[J]:
+        found: list[J] = []
+        for lane in (self._urgent, self._other):
+            while lane and len(found) < most:
+                found.append(lane.popleft())
+        return found
 
     def put_back(self, jobs: Sequence[J], *, urgent: int) -> None:
         """Works of a group that were not begun, the first `urgent` of them of threads: they are the next ones."""

@@ -192,6 +192,35 @@ async def test_f41_nothing_is_pruned_in_quarantine(house: OpenHouse, tmp_path: P
         assert (await it.show("1"))["raw"] is not None
 
 
+@pytest.mark.parametrize("beside", [True, False])
+async def test_the_same_command_prunes_on_postgresql(
+    house: OpenHouse, tmp_path: Path, database: sa.URL, *, beside: bool
+) -> None:
+    """Asked of a service of this host, or as one more process beside those of others."""
+    (tmp_path / "site.key").write_text("ab" * 32)
+    here = {
+        "BRIDGE_STORE__URL": database.render_as_string(hide_password=False),
+        "BRIDGE_STORE__FOLDER": f"{tmp_path}/host",
+        "BRIDGE_SITE__KEY_FILE": f"{tmp_path}/site.key",
+    }
+    async with house(**here) as it:
+        await finished_pair(it, tmp_path)
+        elsewhere = {} if beside else {"BRIDGE_STORE__FOLDER": f"{tmp_path}/other"}
+        it.environment.update(elsewhere)
+        assert "would be emptied: 2 messages" in (await command(it, "db", "prune", "--dry-run")).out
+        said = await command(it, "db", "prune")
+        assert (said.status, "emptied: 2 messages" in said.out, "1 files removed" in said.out) == (0, True, True), said
+        assert files(it) == []
+        tasks = len(it.sandbox.tasks)
+        assert "MSA|AA|C1|task=4711" in await it.hl7(order())
+        assert await it.store(recording(tmp_path, accession="ACCPL-1")) == 0
+        await it.settled(2)
+        assert len(it.sandbox.tasks) == tasks
+        assert await it.up.store.read(audit.verify) is None
+        said = await command(it, "db", "prune")
+        assert (said.status, "emptied: 0 messages" in said.out) == (0, True)
+
+
 # --- under load ---------------------------------------------------------------------------------------------
 
 _NUMBERED = {"message": "identity", "task": "key", "clinical_order": "number", "number": "value"}

@@ -17,6 +17,7 @@ from bridge.domain.task import Mapped, NumberKind, OrderNumber
 from bridge.formats.hl7.bare import bare
 from bridge.retention_settings import RetentionSettings
 from bridge.store import (
+    alarms,
     anomalies,
     audit,
     book,
@@ -27,7 +28,9 @@ from bridge.store import (
     listing,
     marks,
     outbound,
+    outdated,
     patients,
+    people,
     prune,
     search,
     tasks,
@@ -35,7 +38,7 @@ from bridge.store import (
     watched,
 )
 from bridge.store.port import Store, Transaction
-from bridge.store.schema import anomaly, clinical_order, commitment, event, message, millis, number, task, term
+from bridge.store.schema import anomaly, clinical_order, commitment, event, message, millis, notice, number, task, term
 from bridge.store.schema import outbound as outbound_table
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -473,3 +476,50 @@ async def test_a_payload_that_another_message_rests_on_is_named(store: Store) ->
     assert await store.read(lambda conn: prune.is_named(conn, emptied.going[0]))
     await prune_all(store, replace(EDGES, refused=EDGES.recordings))
     assert not await store.read(lambda conn: prune.is_named(conn, emptied.going[0]))
+
+
+async def test_what_is_over_goes_and_what_is_not_stays(store: Store) -> None:
+    def work(tx: Transaction) -> None:
+        for rule, over_at, waits in (
+            ("old", LONG_AGO, False), ("on", None, False), ("waits", LONG_AGO, True), ("young", NOW, False),
+            ("old too, and the newest", LONG_AGO, False),
+        ):  # fmt: skip
+            number = alarms.begin(tx, rule, "s", at=LONG_AGO, detail={}, channels=["mail"])
+            assert number is not None
+            if over_at is not None:
+                alarms.end(tx, number, at=over_at, channels=["mail"])
+            if not waits:
+                tx.conn.execute(notice.update().where(notice.c.alarm_id == number), {"state": alarms.SENT})
+        who = people.make(tx, "max", "admin", at=LONG_AGO)
+        for name, ended_at in (("a", LONG_AGO), ("b", None), ("c", NOW), ("d", LONG_AGO)):
+            row = people.begin(tx, who, name, at=LONG_AGO, kind=people.TOKEN)
+            if ended_at is not None:
+                people.end(tx, row, at=ended_at)
+        for uid, state in (("1", "SENT"), ("2", "WAITING"), ("3", "HELD"), ("4", "DROPPED"), ("5", "SENT")):
+            commitments.ask(tx, transaction_uid=uid, requester="CART", called="B", peer="", at=LONG_AGO,
+                            due_at=LONG_AGO, instances=[("1.2", f"9.{uid}")])  # fmt: skip
+            tx.conn.execute(commitment.update().where(commitment.c.transaction_uid == uid), {"state": state})
+
+    await store.write(work)
+    for kind, many in (("alarms", 1), ("sessions", 1), ("commitments", 2)):
+        assert await store.read(lambda conn, k=kind: outdated.count(conn, k, EDGES)) == many, kind  # type: ignore[misc]
+        assert await store.write(lambda tx, k=kind: outdated.step(tx, k, EDGES)) == many, kind  # type: ignore[misc]
+        assert await store.write(lambda tx, k=kind: outdated.step(tx, k, EDGES)) == 0, kind  # type: ignore[misc]
+    left = await store.read(alarms.history)
+    assert [one.rule for one in left] == ["old too, and the newest", "young", "waits", "on"]
+    uids = sa.select(commitment.c.transaction_uid).order_by(commitment.c.id)
+    assert await store.read(lambda conn: list(conn.execute(uids).scalars())) == ["2", "3", "5"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        (b"MSH|^~\\&|B\rMSA|AA|C1|task=1,2\rPID|1||X\r", b"MSH|^~\\&|B\rMSA|AA|C1|task=1,2\r"),
+        (b"MSH|^~\\&|B\rMSA|AE|C1|Muster is no date\rERR|x\r", b"MSH|^~\\&|B\rMSA|AE|C1\r"),
+        (b"MSH|^~\\&|B\rMSA|AA|C1|task=1 Muster|5|6\r", b"MSH|^~\\&|B\rMSA|AA|C1\r"),
+        (b"MSH#^~\\&#B\rSFT#x\rMSA#CA#C1\r", b"MSH#^~\\&#B\rMSA#CA#C1\r"),
+        (b"MSH|^~\\&|B\r", b"MSH|^~\\&|B\r"),
+    ],
+)
+def test_of_an_answer_stays_that_it_was_given_and_the_ids(answer: bytes, left: bytes) -> None:
+    assert bare(answer) == left

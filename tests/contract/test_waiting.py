@@ -40,3 +40,13 @@ def test_many_threads_and_nothing_is_lost_or_twice() -> None:
     line.close()
     taker.join(30)
     assert sorted(taken) == list(range(2000))
+
+
+def test_what_came_meanwhile_is_handed_out_without_waiting() -> None:
+    line: Waiting[int] = Waiting()
+    assert line.more(5) == []
+    line.put(1, urgent=False)
+    line.put(2, urgent=True)
+    line.put(3, urgent=False)
+    assert line.more(2) == [2, 1]
+    assert line.more(2) == [3]

@@ -135,11 +135,16 @@ def promtool(peer: Find) -> Callable[..., str]:
 @pytest.mark.peer
 def test_promtool_takes_rules_and_configuration(promtool: Callable[..., str]) -> None:
     assert f"{len(ALERTS)} rules found" in promtool("check", "rules", RULES)
-    assert "is valid prometheus config file" in promtool("check", "config", RULES.with_name("prometheus.yml"))
+    for name in ("prometheus.yml", "single.yml"):
+        assert "is valid prometheus config file" in promtool("check", "config", RULES.with_name(name))
 
 
 AMISS = {
     "CardioBridgeDown": {'up{job="cardio-bridge"}': "0x20"},
+    "CardioBridgeProcessDown": {
+        'up{job="cardio-bridge"}': "0x20",
+        'up{job="cardio-bridge", instance="another"}': "1x20",
+    },
     "CardioBridgeNotScraped": {'up{job="another"}': "1x20"},
     "CardioBridgeRestarts": {'process_start_time_seconds{job="cardio-bridge"}': "0 1 2 3 4 4x15"},
     "CardioBridgeLogLinesLost": {"bridge_log_lines_dropped_total": "0x10 7x10"},
@@ -195,6 +200,8 @@ def played(series: dict[str, str], firing: set[str]) -> dict[str, Any]:
 
 def _of_one(series: str) -> str:
     """The series of one instance."""
+    if "instance=" in series:
+        return series
     name, _, labels = series.rstrip("}").partition("{")
     return f'{name}{{{labels}{"," if labels else ""}instance="bridge:8080"}}'
 
@@ -212,6 +219,71 @@ def test_each_alert_fires_when_it_should_and_only_then(promtool: Callable[..., s
         tests.append(played({**WELL, **AMISS[unsaid], **AMISS[name]}, {name}))
     file = tmp_path / "tests.json"
     file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
+    assert "SUCCESS" in promtool("test", "rules", file)
+
+
+GROUP = (("receive", "a"), ("receive", "b"), ("dispatch", "a"), ("dispatch", "b"), ("console", "a"))
+
+
+def of_group(series: dict[str, str]) -> dict[str, str]:
+    """The same series as every process of two bridges serves them; the second bridge is well."""
+    found = {}
+    for role, host in GROUP:
+        more = f'role="{role}", instance="{role}-{host}:8080"'
+        for name, values in series.items():
+            for bridge, served in (("north", values), ("south", WELL.get(name, values))):
+                metric, _, labels = name.rstrip("}").partition("{")
+                found[f'{metric}{{{labels}{"," if labels else ""}{more}, bridge="{bridge}"}}'] = served
+    return found
+
+
+@pytest.mark.peer
+def test_what_every_process_serves_is_told_once(promtool: Callable[..., str], tmp_path: Path) -> None:
+    """A gauge of the store is the same at each of them: `ALERTS` has one of its bridge, and none of the other bridge."""
+    own = {name for name in AMISS if "job=" in str(AMISS[name])} | {"CardioBridgeLogLinesLost"}
+    own |= {"CardioBridgeDiskUnsaid", "CardioBridgeBallastUnsaid"}
+    tests = [played(of_group(WELL), set())]
+    for name in AMISS.keys() - own:
+        tests.append(played(of_group({**WELL, **AMISS[name]}), {name}))
+    file = tmp_path / "tests.json"
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
+    assert "SUCCESS" in promtool("test", "rules", file)
+
+
+@pytest.mark.peer
+def test_a_role_that_is_gone_is_critical_and_one_process_of_it_a_warning(
+    promtool: Callable[..., str], tmp_path: Path
+) -> None:
+    def gone(*instances: str) -> dict[str, str]:
+        found = of_group(WELL)
+        return {
+            name: "0x20" if name.startswith("up{") and any(f'"{i}:8080", bridge="north"' in name for i in instances)
+            else values for name, values in found.items()
+        }  # fmt: skip
+
+    tests = [
+        played(gone("receive-a"), {"CardioBridgeProcessDown"}),
+        played(gone("receive-a", "receive-b"), {"CardioBridgeDown"}),
+        played(gone("console-a"), {"CardioBridgeDown"}),
+    ]
+    file = tmp_path / "tests.json"
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
+    assert "SUCCESS" in promtool("test", "rules", file)
+
+
+@pytest.mark.peer
+def test_a_full_disk_of_one_host_is_told_though_another_host_says_so_of_its_own(
+    promtool: Callable[..., str], tmp_path: Path
+) -> None:
+    """One process alone looks for the alarm, at its own disk."""
+    series = of_group({**WELL, **AMISS["CardioBridgeDisk"]})
+    series = {
+        name: "5x20" if name.startswith("bridge_room_bytes{") and '"receive-a:8080", bridge="north"' in name else values
+        for name, values in series.items()
+    }
+    file = tmp_path / "tests.json"
+    test = played(series, {"CardioBridgeDisk", "CardioBridgeDiskUnsaid"})
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]}))
     assert "SUCCESS" in promtool("test", "rules", file)
 
 

@@ -33,7 +33,7 @@ def _alert(rule: Rule) -> str:
     meaning = MEANINGS[rule]
     return f"""\
       - alert: {name_of(rule)}
-        expr: bridge_alarms{{rule="{rule}"}} > 0
+        expr: max by (bridge) (bridge_alarms{{rule="{rule}"}}) > 0
         labels:
           severity: {"critical" if rule in CRITICAL else "warning"}
         annotations:
