@@ -47,7 +47,7 @@ from bridge.receive.mllp_server import MllpServer
 from bridge.receive.replies import Replies
 from bridge.serving import open_socket, serving
 from bridge.settings import Settings, host_port
-from bridge.store import destinations, earlier, quarantine
+from bridge.store import destinations, earlier, quarantine, workers
 from bridge.store.ballast import Ballast
 from bridge.store.engines import AnyStore
 from bridge.store.port import Notice, Transaction
@@ -62,8 +62,8 @@ ROOM = 5.0
 """Seconds between two looks whether there is room for the ballast again."""
 DRAIN = 65.0
 """Seconds for POSTs in flight: their own deadline, and a little (F43)."""
-ROLES = frozenset({"receive", "dispatch", "console"})
-"""What a process can be: the doors in, the door out, what people look at."""
+ROLES = frozenset(workers.ROLES)
+"""The whole of it."""
 Loop = Callable[[], Coroutine[Any, Any, None]]
 
 

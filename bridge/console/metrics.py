@@ -79,6 +79,7 @@ class _Families(Collector):
             "bridge_room_bytes", "Free above store.min_free; below 0 nothing new is taken.", self.payloads.free()
         )
         yield _one("bridge_ballast_missing_bytes", "What was given up on a full disk.", self.payloads.ballast_missing())
+        yield _labelled("bridge_workers", "Processes at work on the store, by role.", "role", now.workers)
         on = self.alarms()
         rules = {rule.value: on.get(rule.value, 0) for rule in Rule if rule is not Rule.TEST}
         yield _labelled("bridge_alarms", "Alarms that are on, by rule.", "rule", rules)

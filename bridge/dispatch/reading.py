@@ -87,11 +87,14 @@ class Reading:
         return self._rules.get(listener) or self._rules["hl7"]
 
     def hear(self, notices: Sequence[Notice]) -> None:
-        """What was kept: at hand, or to be read from the store where it is not, or where much is at hand already."""
+        """What was kept: at hand, or to be read from the store where it is not, or where much is at hand already.
+
+        Where others keep messages as well, one of theirs may stand before it: only the store has them in order.
+        """
         for notice in notices:
             if notice.topic != "received":
                 continue
-            keeps_up = self._reads and not self._behind and len(self._hand) < AT_HAND
+            keeps_up = self._reads and self._store.alone and not self._behind and len(self._hand) < AT_HAND
             if keeps_up and isinstance(notice.value, inbox.AtHand):
                 self._hand.append((notice.message_id, notice.value))
             else:

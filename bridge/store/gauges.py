@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from bridge.domain.states import State
-from bridge.store import line, listing, quarantine, watched
+from bridge.store import line, listing, quarantine, watched, workers
 from bridge.store.schema import (
     anomaly,
     clinical_order,
@@ -48,6 +48,7 @@ class Gauges:
     anomalies: int = 0
     watched: int = 0
     quarantine: bool = False
+    workers: Mapping[str, int] = field(default_factory=dict)
 
 
 _IN_DOUBT = task.c.state == sa.literal_column(f"'{State.IN_DOUBT}'", sa.Text)
@@ -104,6 +105,7 @@ def gauges(conn: sa.Connection, *, at: datetime) -> Gauges:
         anomalies=conn.execute(sa.select(sa.func.count()).where(anomaly.c.settled_at.is_(None))).scalar() or 0,
         watched=watched.waiting(conn),
         quarantine=bool(quarantine.reason(conn)),
+        workers=workers.by_role(conn),
     )
 
 

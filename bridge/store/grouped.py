@@ -54,6 +54,7 @@ class GroupedStore:
         self.quarantine = ""
         self.worker = secrets.token_hex(6)
         self.crew: Crew | None = None
+        self.alone = True
         self.on_full: Callable[[], object] = lambda: None
         self.on_fatal: Callable[[], object] = lambda: None
         self._engine = engine

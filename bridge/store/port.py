@@ -46,10 +46,11 @@ Listener = Callable[[Sequence[Notice]], None]
 class Store(Protocol):
     """Durable work. When `write` returns, it is on stable storage.
 
-    `worker` is the name of this process in it: what it has in hand is marked so.
+    `worker` is the name of this process in it: what it has in hand is marked so. `alone`: no other process writes.
     """
 
     worker: str
+    alone: bool
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction, in the order of the calls.

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
@@ -43,11 +44,18 @@ log = structlog.get_logger()
 LOCK = 0x6361_7264_696F  # "cardio": of this program in its database
 IDLE = 10.0
 """Seconds that a process may think inside a transaction, after which the server ends its session. A group takes
-milliseconds."""
+milliseconds. Whoever waits twice as long for his turn gives up, and nothing is kept."""
 _BEGIN = (
-    "SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; "
+    "SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = 0; "
+    f"SET LOCAL lock_timeout = {round(2 * IDLE * 1000)}; "
     f"SET LOCAL idle_in_transaction_session_timeout = {round(IDLE * 1000)}; "
     f"SELECT pg_advisory_xact_lock({LOCK})"
+)
+_END_IDLE = (
+    "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
+    "WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND l.objsubid = 1 "
+    "AND l.classid = %s AND l.objid = %s AND a.datname = current_database() "
+    "AND a.state LIKE 'idle in transaction%%' AND a.state_change < clock_timestamp() - %s * interval '1 second'"
 )
 _OWN = (
     "UPDATE worker SET commits = commits + 1, seen_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint "
@@ -67,7 +75,7 @@ class PostgresStore(GroupedStore):
     """A process's place in a store on PostgreSQL. `folder` is what it keeps of its own on its host."""
 
     driver_error = psycopg.Error
-    longest = 0.02
+    longest = 0.1  # a turn among other processes is rare, and is used: 0.02 made four transactions of one
 
     def __init__(
         self,
@@ -84,6 +92,7 @@ class PostgresStore(GroupedStore):
     ) -> None:
         """`keep_waiting` as for `line.recover`."""
         super().__init__(writer_engine(address, prepare=prepare), reader_engine(address, prepare=prepare))
+        self.alone = False
         self.folder = folder
         self.lease = lease
         self._clock = clock
@@ -96,6 +105,8 @@ class PostgresStore(GroupedStore):
         self._alive_at = self._turn_at = 0.0
         self._warned = False
         self._closing_at: float | None = None
+        self._reads = 0
+        self._readers_at_work = threading.Condition()
         self._lock_fd = -1
         self._registered = False
         self._crew = self.crew = Crew(self, clock, keep_waiting)
@@ -189,6 +200,8 @@ class PostgresStore(GroupedStore):
             self._sign_off()
         self._stop_writing()
         self._follower.stop()
+        with self._readers_at_work:  # a connection that is in use would be left open
+            self._readers_at_work.wait_for(lambda: not self._reads, GIVE_UP)
         self._readers.dispose()
         self._engine.dispose()
         self._epoch.close()
@@ -211,8 +224,18 @@ class PostgresStore(GroupedStore):
     # --- one transaction ----------------------------------------------------------------------------------------
 
     def _lock(self, conn: sa.Connection) -> None:
+        """Wait for the turn. A turn that does not come is nobody's fault who waits: whoever has the lock and does
+        nothing with it loses it, should the server not have ended its session by itself.
+        """
         raw: Any = conn.connection.driver_connection
-        raw.execute(_BEGIN, prepare=False)
+        try:
+            raw.execute(_BEGIN, prepare=False)
+        except errors.LockNotAvailable:
+            raw.rollback()
+            ended = raw.execute(_END_IDLE, (LOCK >> 32, LOCK & 0xFFFF_FFFF, IDLE)).fetchall()
+            raw.rollback()
+            log.warning("store.turn_not_come", ended=len(ended))
+            raise
 
     def _begin(self, conn: sa.Connection) -> None:
         began = _since_boot()
@@ -301,7 +324,10 @@ class PostgresStore(GroupedStore):
             if found == self._commits:
                 raise StoreError("the connection was lost, and the commit did not take") from cause
             if found != self._commits + 1:
-                raise Fenced("the database went back: what was committed is not in it") from cause
+                problem = Fenced("the database went back: what was committed is not in it")
+                gone = "no row" if found < 0 else f"{self._commits - found} commits"
+                self._break(problem, "store.history_lost", gone)
+                raise problem from cause
             return
 
     def _looked_up(self, conn: sa.Connection) -> int:
@@ -321,6 +347,8 @@ class PostgresStore(GroupedStore):
         self._epoch.note(reached)
 
     def _goes_on(self, conn: sa.Connection) -> bool:
+        if conn.invalidated:  # the library saw that it is cut, and raises at whoever looks at it again
+            return False
         raw: Any = conn.connection.driver_connection
         return not (raw.closed or raw.broken)
 
@@ -347,6 +375,18 @@ class PostgresStore(GroupedStore):
 
     def read_from_thread(self, work: Callable[[sa.Connection], T]) -> T:
         """A connection that a restart of the server cut is replaced: a read can be done again."""
+        with self._readers_at_work:
+            if self._closing_at is not None:
+                raise StoreError("the store is closed")
+            self._reads += 1
+        try:
+            return self._read(work)
+        finally:
+            with self._readers_at_work:
+                self._reads -= 1
+                self._readers_at_work.notify_all()
+
+    def _read(self, work: Callable[[sa.Connection], T]) -> T:
         for last in (False, True):
             with self._reading() as conn:
                 try:

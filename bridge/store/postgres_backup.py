@@ -166,9 +166,8 @@ def _program(name: str, version: int) -> str:
 
 def _named(address: sa.URL) -> str:
     """Where the database is, without the password."""
-    words = address.translate_connect_args(username="user", database="dbname")
-    query = {key: ",".join(value) if isinstance(value, tuple) else value for key, value in address.query.items()}
-    return make_conninfo(**{key: value for key, value in {**words, **query}.items() if key not in _SECRET})
+    _, words = address.get_dialect()().create_connect_args(address)
+    return make_conninfo(**{key: value for key, value in words.items() if key not in _SECRET})
 
 
 def _environment(address: sa.URL) -> dict[str, str]:

@@ -93,6 +93,9 @@ def reader_engine(address: sa.URL, *, prepare: bool = True) -> sa.Engine:
 
 
 def listening(address: sa.URL) -> psycopg.Connection[Any]:
-    """A connection of the driver's own, for words of other processes. Raises psycopg.Error."""
+    """A connection of the driver's own, for words of other processes. Raises psycopg.Error.
+
+    It prepares nothing at the server, since a pooler may hand it another one at each statement.
+    """
     _, words = address.get_dialect()().create_connect_args(address)
-    return psycopg.connect(**{**_REACH, **words}, autocommit=True)
+    return psycopg.connect(**{**_REACH, **words}, autocommit=True, prepare_threshold=None)

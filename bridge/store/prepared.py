@@ -102,6 +102,7 @@ class Prepared:
     def __init__(self, statement: Any) -> None:
         self.statement = statement
         self._compiled: dict[tuple[str, tuple[str, ...]], _Compiled] = {}
+        self._many: dict[int, Prepared] = {}  # by the number of rows
 
     def run(self, conn: sa.Connection, given: Mapping[str, Any] | None = None) -> Done:
         """Execute it in the connection's transaction."""
@@ -116,14 +117,35 @@ class Prepared:
         return Done(cursor, compiled.make(cursor))
 
     def run_many(self, conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute it for each of these, which all have the same names."""
-        if len(rows) == 1:
-            self.run(conn, rows[0])
+        """Execute it for each of these, which all have the same names.
+
+        On PostgreSQL rows are inserted by one statement. `executemany` would send them as a pipeline, behind which the
+        server (15, measured) ends no session that is idle inside its transaction: a frozen process would keep its lock.
+        """
+        if len(rows) == 1 or (rows and not self._at_once(conn)):
+            for row in rows:
+                self.run(conn, row)
             return
         if not rows:
+            return
+        if conn.dialect.name != "sqlite":
+            self._insert(conn, rows)
             return
         key = (conn.dialect.name, tuple(rows[0]))
         compiled = self._compiled.get(key)
         if compiled is None:
             compiled = self._compiled[key] = _Compiled(self.statement, conn.dialect, key[1])
         conn.connection.cursor().executemany(compiled.text, [compiled.values(row) for row in rows])
+
+    def _at_once(self, conn: sa.Connection) -> bool:
+        return conn.dialect.name == "sqlite" or isinstance(self.statement, sa.Insert)
+
+    def _insert(self, conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        names = list(rows[0])
+        many = self._many.get(len(rows))
+        if many is None:
+            binds: list[dict[str, Any]] = [
+                {name: sa.bindparam(f"{name}_{number}") for name in names} for number in range(len(rows))
+            ]
+            many = self._many[len(rows)] = Prepared(self.statement.values(binds))
+        many.run(conn, {f"{name}_{number}": row[name] for number, row in enumerate(rows) for name in names})

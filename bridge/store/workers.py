@@ -19,6 +19,8 @@ from bridge.store.schema import duty, message, millis, moment, worker
 SURELY = 5
 """Looks in a row, a quarter of a lease apart, without a sign of life: one that slept itself sees the others first."""
 
+ROLES = ("receive", "dispatch", "console")
+"""What a process can be: the doors in, the door out, what people look at."""
 REMEMBERED = 30 * 86_400_000
 """Milliseconds for which a process that is gone stays in the table."""
 
@@ -51,6 +53,15 @@ def there(conn: sa.Connection) -> list[Worker]:
         )
         for row in rows
     ]
+
+
+def by_role(conn: sa.Connection) -> dict[str, int]:
+    """How many processes are there for each part. On SQLite there is one, for all of them."""
+    found = dict.fromkeys(ROLES, int(conn.dialect.name == "sqlite"))
+    for one in there(conn):
+        for role in one.roles:
+            found[role] += 1
+    return found
 
 
 def sign_on(tx: sa.Connection, name: str, roles: Collection[str], *, at: datetime) -> None:

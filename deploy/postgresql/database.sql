@@ -1,24 +1,18 @@
--- Roles and database of the bridge, made once by a superuser of the server (PostgreSQL 13 or later):
---   SERVICE_PASSWORD=… OWNER_PASSWORD=… psql --set ON_ERROR_STOP=1 < database.sql
--- `bridge_owner` owns the tables and is used by `bridge db upgrade` alone. `bridge` is the services': it reads and writes
--- rows, and can neither change nor drop a table.
-\set service_password `printenv SERVICE_PASSWORD`
-\set owner_password `printenv OWNER_PASSWORD`
-SET log_statement = 'none';
-SET log_min_duration_statement = -1;
-SET log_min_error_statement = 'panic';
-SET password_encryption = 'scram-sha-256';
-CREATE ROLE bridge_owner LOGIN PASSWORD :'owner_password';
-CREATE ROLE bridge LOGIN PASSWORD :'service_password';
--- Whether a standby is synchronous: without this, a server shows its standbys and not how they are.
-GRANT pg_read_all_stats TO bridge;
-CREATE DATABASE bridge OWNER bridge_owner ENCODING 'UTF8' TEMPLATE template0;
-REVOKE ALL ON DATABASE bridge FROM PUBLIC;
-GRANT CONNECT ON DATABASE bridge TO bridge;
-\connect bridge
+-- A database for the bridge, made by a superuser of the server, behind roles.sql:
+--   psql --set ON_ERROR_STOP=1 < database.sql
+-- and one to restore a copy into, beside the other: psql --set ON_ERROR_STOP=1 --set database=bridge_again < database.sql
+\if :{?database}
+\else
+    \set database bridge
+\endif
+CREATE DATABASE :"database" OWNER bridge_owner ENCODING 'UTF8' TEMPLATE template0;
+REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"database" TO bridge;
+\connect :"database"
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO bridge_owner;
 GRANT USAGE ON SCHEMA public TO bridge;
+-- What `bridge_owner` makes, now and at each upgrade. pg_dump (`bridge db backup`) reads sequences too.
 ALTER DEFAULT PRIVILEGES FOR ROLE bridge_owner IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO bridge;
-ALTER DEFAULT PRIVILEGES FOR ROLE bridge_owner IN SCHEMA public GRANT USAGE ON SEQUENCES TO bridge;
+ALTER DEFAULT PRIVILEGES FOR ROLE bridge_owner IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO bridge;

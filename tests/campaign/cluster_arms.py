@@ -10,6 +10,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tests.campaign import cluster_sabotage
 from tests.campaign.crashes import CODE, wrap
 
 ARM = "CAMPAIGN_ARM"
@@ -36,6 +37,7 @@ def draw(dice: random.Random, seconds: float, *, sends: bool) -> dict[str, str]:
 
 def armed() -> None:
     """In the service, called by the nursery: wraps the place that the environment names, if it names one."""
+    cluster_sabotage.plant_asked_for()
     if ARM not in os.environ:
         return
     act, side, place, number, seconds = os.environ[ARM].split(":")

@@ -60,7 +60,11 @@ class Pair:
         origin = ("-h", "127.0.0.1", "-p", str(self.primary.port), "-U", "postgres")
         new.run("pg_basebackup", *origin, "-D", str(new.folder), "-R", "-c", "fast", "-X", "stream", "--no-sync")
         new.configure({})
-        new.start()
+        try:
+            new.start()
+        except RuntimeError as problem:
+            said = (new.folder / "server.log").read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"the fresh standby does not start: {said}") from problem
 
     def _await_standby(self) -> None:
         patience = time.monotonic() + ATTACHED

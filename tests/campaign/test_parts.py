@@ -1,10 +1,12 @@
 """Each part of the campaign for some seconds: that it works, and that what it does is judged."""
 
 import importlib
+import shutil
 
 import pytest
 
 from tests import postgres_server
+from tests.campaign import cluster, cluster_sabotage
 from tests.campaign.__main__ import PARTS
 from tests.conftest import missing
 
@@ -37,3 +39,20 @@ def test_a_short_round_of_several_processes_is_green(name: str, did: str) -> Non
     assert result.red() == {}, said
     assert result.counts["acknowledged"] > 0
     assert result.counts[did] > 0
+
+
+@pytest.mark.campaign
+@pytest.mark.peer
+@pytest.mark.timeout(600)
+def test_work_claimed_out_of_its_order_makes_the_cluster_red(monkeypatch: pytest.MonkeyPatch) -> None:
+    if postgres_server.programs() is None:
+        missing("PostgreSQL")
+    monkeypatch.setenv(cluster_sabotage.SWITCH, "1")
+    said: list[str] = []
+    for minutes in (0.5, 1.5):
+        result = cluster.run(20260301, minutes, said.append)
+        for kept in (line.partition("is kept in ")[2] for line in said):
+            shutil.rmtree(kept or "nothing", ignore_errors=True)
+        if result.counts["out_of_order"]:
+            break
+    assert result.counts["out_of_order"] > 0, said

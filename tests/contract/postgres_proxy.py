@@ -1,5 +1,6 @@
 """A wire to PostgreSQL that is cut where a test says: before a COMMIT reached the server, or before its answer came."""
 
+import contextlib
 import socket
 import threading
 from enum import StrEnum
@@ -103,8 +104,6 @@ def _received(sock: socket.socket) -> bytes:
 
 
 def _end(sock: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
     sock.close()

@@ -1,6 +1,7 @@
 """Several processes on one PostgreSQL: each sees what the others committed, hears of it once, and in its order."""
 
 import asyncio
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -151,15 +152,25 @@ async def test_no_two_processes_have_one_patient_in_hand(join: Join) -> None:
     in_hand: set[str] = set()
     done: dict[str, list[int]] = {}
 
+    def claim(tx: Transaction, who: str) -> list[line.Claimed]:
+        """What is noted of it is noted within the transaction: futures of several stores wake up in any order."""
+        found = line.claim(tx, who, 3, at=NOW)
+        for one in found:
+            assert one.order_key is not None
+            assert one.order_key not in in_hand
+            in_hand.add(one.order_key)
+        return found
+
+    def finish(tx: Transaction, one: line.Claimed) -> None:
+        assert one.order_key is not None
+        inbox.move(tx, one.id, State.READY, State.HELD, at=NOW)
+        done.setdefault(one.order_key, []).append(one.id)
+        in_hand.remove(one.order_key)
+
     async def dispatch(store: PostgresStore) -> None:
         while sum(map(len, done.values())) < len(patients):
-            for one in await store.write(lambda tx: line.claim(tx, store.worker, 3, at=NOW)):
-                assert one.order_key is not None
-                assert one.order_key not in in_hand
-                in_hand.add(one.order_key)
-                await store.write(lambda tx, n=one.id: inbox.move(tx, n, State.READY, State.HELD, at=NOW))  # type: ignore[misc]
-                done.setdefault(one.order_key, []).append(one.id)
-                in_hand.discard(one.order_key)
+            for one in await store.write(lambda tx: claim(tx, store.worker)):
+                await store.write(functools.partial(finish, one=one))
 
     async with asyncio.timeout(60):
         await asyncio.gather(*(dispatch(store) for store in stores))

@@ -20,6 +20,7 @@ class Asked:
 def asked(expression: str) -> list[Asked]:
     """Every selector in it, in order."""
     text = re.sub(r"\[[^\]]*\]", "", _GROUPS.sub("", expression))
+    text = re.sub(r',\s*"[^"]*"', "", text)  # what a function is given besides
     found = []
     for name, rest in _SELECTOR.findall(text):
         if rest == "(" or name in _WORDS:

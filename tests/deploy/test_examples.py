@@ -73,10 +73,33 @@ def test_the_group_shares_a_database_that_is_proved_by_its_certificate() -> None
     assert found.site.key_file
 
 
+def placed(text: str, root: Path) -> str:
+    """An example with its folders below that one, its files made where they are missing, and free ports of loopback."""
+    text = re.sub(r'listen = "[^"]*"', 'listen = "127.0.0.1:0"', text)
+    text = re.sub(r'min_free = "[^"]*"\n', "", text)
+    text = text.replace("[store]\n", '[store]\nmin_free = "1 MiB"\nballast = "64 KiB"\n')
+    for folder in ("/etc/cardio-bridge", "/var/lib/cardio-bridge", "/srv/cardio-bridge"):
+        text = text.replace(folder, f"{root}{folder}")
+    plain = re.sub(r"^#.*", "", text, flags=re.MULTILINE)
+    files = {Path(found) for found in re.findall(rf'"({root}/etc/[^"]+)"', plain)}
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix not in {".pem", ".key"} and not path.exists():
+            path.write_text(f"{secrets.token_hex(32)}\n")
+    if any(path.suffix == ".pem" for path in files):
+        authority = Authority.make(root)
+        authority.sign("bridge", into=root / "etc" / "cardio-bridge" / "tls")
+        for path in files:
+            if path.name.endswith("-ca.pem"):
+                path.write_bytes(authority.certificate.read_bytes())
+    assert all(path.exists() for path in files)
+    return text
+
+
 @pytest.fixture
 def here(example: Path, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """The example with its folders below that of the test, its files made, and free ports of loopback. A database that
-    it names is one of the tests' server, behind a host that is not there.
+    """The example, placed below the test's folder. A database that it names is one of the tests' server, behind a host
+    that is not there.
     """
     text = example.read_text(encoding="utf-8")
     if "postgresql" in text:
@@ -84,25 +107,7 @@ def here(example: Path, tmp_path: Path, request: pytest.FixtureRequest) -> str:
         hosts = f"host=127.0.0.1:{free_port()}&host=127.0.0.1:{there.port}&target_session_attrs=read-write"
         address = f"{there.drivername}://{there.username}@/{there.database}?{hosts}"
         text = re.sub(r'^url = "postgresql[^"]*"', f'url = "{address}"', text, flags=re.MULTILINE)
-    text = re.sub(r'listen = "[^"]*"', 'listen = "127.0.0.1:0"', text)
-    text = re.sub(r'min_free = "[^"]*"\n', "", text)
-    text = text.replace("[store]\n", '[store]\nmin_free = "1 MiB"\nballast = "64 KiB"\n')
-    for folder in ("/etc/cardio-bridge", "/var/lib/cardio-bridge", "/srv/cardio-bridge"):
-        text = text.replace(folder, f"{tmp_path}{folder}")
-    plain = re.sub(r"^#.*", "", text, flags=re.MULTILINE)
-    files = {Path(found) for found in re.findall(rf'"({tmp_path}/etc/[^"]+)"', plain)}
-    for path in files:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix not in {".pem", ".key"}:
-            path.write_text(f"{secrets.token_hex(32)}\n")
-    if any(path.suffix == ".pem" for path in files):
-        authority = Authority.make(tmp_path)
-        authority.sign("bridge", into=tmp_path / "etc" / "cardio-bridge" / "tls")
-        for path in files:
-            if path.name.endswith("-ca.pem"):
-                path.write_bytes(authority.certificate.read_bytes())
-    assert all(path.exists() for path in files)
-    return text
+    return placed(text, tmp_path)
 
 
 def settings_of(text: str, tmp_path: Path, api: str) -> Settings:

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import csv
 import re
 import secrets
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from tests.acceptance.test_ecg_to_task import recording
 from tests.deploy.containerfile import ROOT
 from tests.deploy.processes import RUN, Process
 from tests.ports import free_port
+from tests.protocol.dicom_peer import until
 
 __all__ = ["api"]
 FILE = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
@@ -158,6 +161,19 @@ async def test_two_receivers_are_one_address_and_a_resend_is_absorbed_by_the_oth
     assert sorted(kind for kind, _ in await asyncio.to_thread(rows, database)) == ["dicom", "hl7", "hl7"]
 
 
+def judged(door: int) -> dict[str, str]:
+    """What HAProxy holds of each receiver of messages (its management guide, `show stat`)."""
+    try:
+        with socket.create_connection(("127.0.0.1", door), timeout=10) as sock, sock.makefile("rw") as file:
+            file.write("show stat\n")
+            file.flush()
+            lines = csv.DictReader(file.read().removeprefix("# ").splitlines())
+    except OSError:
+        return {}
+    found = {f"{line['pxname']}/{line['svname']}": line["status"] for line in lines}
+    return {name: status for name, status in found.items() if name.startswith("mllp/receive-")}
+
+
 @pytest.mark.peer
 @pytest.mark.timeout(400)
 async def test_where_none_is_ready_a_sender_is_told_so(
@@ -166,7 +182,10 @@ async def test_where_none_is_ready_a_sender_is_told_so(
     """Promise 5: an honest no rather than a closed socket."""
     receivers = [group(name, "receive", BRIDGE_STORE__MIN_FREE="1000000 GiB") for name in RECEIVERS]
     assert [one.asked("/readyz")[0] for one in receivers] == [503, 503]
-    mllp = free_port()
-    text = pointed_at(receivers, mllp, free_port())
+    mllp, door = free_port(), free_port()
+    asked = f"\nglobal\n    stats socket ipv4@127.0.0.1:{door}\n"
+    text = pointed_at(receivers, mllp, free_port()).replace("\nglobal\n", asked)
     async with proxied(peer("haproxy"), text, tmp_path):
+        down = {f"mllp/{name}": "DOWN" for name in RECEIVERS}
+        await asyncio.to_thread(until, lambda: judged(door) == down, 60)
         assert "MSA|AR|" in await sent_when_it_is_up(mllp)

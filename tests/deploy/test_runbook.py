@@ -103,13 +103,26 @@ def test_every_command_and_option_is_there() -> None:
     assert seen >= {"check", "demo", "send", "map", "lint", "messages", "db", "backup", "release", "counts", "resolve"}
 
 
+def events() -> set[str]:
+    """What the runbook says of the log's words: a row each."""
+    table = RUNBOOK.partition("\n### Words in the log\n")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    return {event for row in rows if row != "`event`" for event in re.findall(r"`([\w.]+)`", row)}
+
+
+def test_every_word_of_the_log_is_one_that_is_said() -> None:
+    said = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bridge").rglob("*.py"))
+    assert len(events()) >= 9
+    assert [event for event in sorted(events()) if f'"{event}"' not in said] == []
+
+
 def test_every_setting_that_is_named_is_there() -> None:
     known = set(keys_of(Settings))
     sections = set(Settings.model_fields)
     named = {
         span for span in spans() if re.fullmatch(r"[a-z0-9]+(\.[a-z_]+)+", span) and span.partition(".")[0] in sections
     }
-    assert named - {"site.key"} <= known, "a file's name apart"
+    assert named - {"site.key"} - events() <= known, "a file's name apart"
     assert len(named) > 15
 
 
@@ -118,7 +131,8 @@ def test_every_file_that_is_linked_is_there() -> None:
     for page in (RUNBOOK, REFERENCE):
         for name in re.findall(r"\]\(([\w.-]+\.md)\)", page):
             assert (deploy / name).exists(), name
-    for name in re.findall(r"`((?:haproxy|prometheus|grafana|container)/[\w.]*|compose\.yaml)`", RUNBOOK):
+    folders = "haproxy|prometheus|grafana|container|postgresql|systemd"
+    for name in re.findall(rf"`((?:{folders})/[\w.-]*|compose[\w-]*\.yaml)`", RUNBOOK):
         assert (deploy / name).exists(), name
 
 
