@@ -35,14 +35,17 @@ def warnings(conn: sa.Connection) -> list[str]:
     """What a site should know of its server, each with the way out; none: as it should be."""
     found = []
     standbys = conn.exec_driver_sql(
-        "SELECT count(*), count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) FROM pg_stat_replication"
+        "SELECT count(*) AS there, count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) AS synchronous, "
+        "count(*) FILTER (WHERE state IS NULL) AS unseen FROM pg_stat_replication"
     ).one()
-    if standbys[0] and not standbys[1]:
+    if standbys.unseen:
+        found.append("whether its standby is synchronous cannot be seen: GRANT pg_read_all_stats to the bridge's role")
+    elif standbys.there and not standbys.synchronous:
         found.append(
             "its standby is asynchronous: a failover loses what was acknowledged last, and may send a task twice. Set "
             "synchronous_standby_names"
         )
-    if not standbys[0]:
+    elif not standbys.there:
         found.append("it has no standby: when its disk is gone, what came in since the last backup is gone")
     if _shown(conn, "data_checksums") == "off":
         found.append("its data has no checksums: a damaged page goes unnoticed (pg_checksums --enable)")

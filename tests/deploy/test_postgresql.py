@@ -224,7 +224,11 @@ def test_a_service_sees_whether_a_standby_is_synchronous(installed: Installed) -
             conn.execute("SELECT pg_reload_conf()")
             until(lambda: state() == ("sync",))
             assert not any("standby" in text for text in warned(installed))
+            conn.execute("REVOKE pg_read_all_stats FROM bridge")
+            (unseen,) = [text for text in warned(installed) if "standby" in text]
+            assert "GRANT pg_read_all_stats" in unseen
         finally:
+            conn.execute("GRANT pg_read_all_stats TO bridge")
             conn.execute("ALTER SYSTEM RESET synchronous_standby_names")
             conn.execute("SELECT pg_reload_conf()")
             standby.terminate()
