@@ -1,5 +1,6 @@
 """Connections to PostgreSQL: one that writes, and some that read, each with what a commit of ours is to mean."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ class _Text(StrDumper):
         return super().dump(obj.replace("\0", _NO_NUL) if "\0" in obj else obj)
 
 
+class _Cursor(psycopg.Cursor[Any]):
+    """The driver sends many rows through a pipeline, behind which PostgreSQL 15 does not count how long a session is
+    idle inside its transaction (measured): a process that is frozen there would keep the lock.
+    """
+
+    def executemany(self, query: Any, params_seq: Iterable[Any], *, returning: bool = False) -> None:  # noqa: ARG002
+        for values in params_seq:
+            self.execute(query, values)
+
+
 def url(address: str, password_file: Path | None = None) -> sa.URL:
     """The address with its password. Raises SettingsError."""
     try:
@@ -53,6 +64,7 @@ def _equipped(engine: sa.Engine, *, prepare: bool) -> sa.Engine:
     @sa.event.listens_for(engine, "connect")
     def _connect(raw: psycopg.Connection[Any], _: Any) -> None:
         raw.adapters.register_dumper(str, _Text)
+        raw.cursor_factory = _Cursor
         if not prepare:
             raw.prepare_threshold = None
 

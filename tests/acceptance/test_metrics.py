@@ -84,7 +84,7 @@ async def test_metrics_hold_no_patient_and_no_order(house: OpenHouse) -> None:
         _, body = await fetched(it)
         assert "canary" not in body.lower()
         labels = {k for f in text_string_to_metric_families(body) for s in f.samples for k in s.labels}
-        assert labels <= {"state", "destination", "rule"}
+        assert labels <= {"state", "destination", "rule", "role"}
 
 
 async def test_metrics_of_a_store_that_cannot_be_read_are_503(

@@ -145,8 +145,10 @@ async def test_the_doors_hear_which_destination_went_down_and_since_when(store: 
             assert await store.read(lambda conn: destinations.is_down(conn, "a"))
             assert not await store.read(lambda conn: destinations.is_down(conn, "b"))
     assert not await store.read(lambda conn: destinations.is_down(conn, "a"))
-    told = [n.value for n in heard if n.topic == "destination"]
-    assert told == [("a", False), ("b", False), ("a", True), ("a", True), ("a", False)]
+    told = iter([n.value for n in heard if n.topic == "destination"])
+    # In this order; on PostgreSQL a process may see its own change a second time, as another's.
+    for each in (("a", False), ("b", False), ("a", True), ("a", True), ("a", False)):
+        assert each in told
 
 
 async def test_a_destination_that_the_settings_do_not_name_any_more_is_forgotten(store: GroupedStore) -> None:
