@@ -105,9 +105,11 @@ class _Behind:
     announcing: Announcing
     commitment: Commitment | None
 
-    def loops(self, kept: Kept, settings: Settings, clock: Clock, roles: Collection[str]) -> dict[str, Loop]:
-        """What runs in this process, in the order of the starts. In quarantine nothing is sent (F41)."""
-        store, sends = kept.store, not kept.store.quarantine
+    def loops(
+        self, kept: Kept, settings: Settings, clock: Clock, roles: Collection[str], *, sends: bool
+    ) -> dict[str, Loop]:
+        """What runs in this process, in the order of the starts."""
+        store = kept.store
         loops: dict[str, Loop] = {"ballast": lambda: _keep_ballast(kept.ballast, settings.store.min_free, clock)}
         if store.crew is not None:
             loops["crew"] = store.crew.run
@@ -118,14 +120,14 @@ class _Behind:
                 "announcing": self.announcing.run,
                 "earlier": lambda: earlier.catch_up(store, clock),
             }
-            if sends:
-                duties |= {"watching": self.watching.run, "telling": self.telling.run}
+        if sends:
+            duties |= {"watching": self.watching.run, "telling": self.telling.run}
         if "receive" in roles and self.commitment is not None:
             duties["commitment"] = self.commitment.run
         if "dispatch" in roles:
             duties["reading"] = self.reading.run
         loops |= {name: functools.partial(_on_duty, store, name, run) for name, run in duties.items()}
-        if "dispatch" in roles and sends:
+        if sends:
             loops["delivering"] = self.delivering.run
         return loops
 
@@ -143,8 +145,9 @@ async def running(
     require_roles(settings, roles)
     rules = rules_in_force(settings)
     check_routes(settings, rules)
-    for one in settings.cardio.all().values() if set(roles) != {"receive"} else ():
-        one.require_ready()
+    if set(roles) != {"receive"}:
+        for one in settings.cardio.all().values():
+            one.require_ready()
     channels = channels_for(settings, clock)
     feeds: dict[str, MllpServer] = {}
     async with contextlib.AsyncExitStack() as stack:
@@ -152,9 +155,10 @@ async def running(
         kept = await open_store(stack, settings, clock, roles)
         store = kept.store
         up = Running(store, store.quarantine)
+        sends = "dispatch" in roles and not store.quarantine  # in quarantine nothing is sent (F41)
         answers = Answers(settings.hl7, clock)
         door = DicomIntake(store, kept.payloads, clock, settings.dicom)
-        behind = _behind_the_doors(kept, settings, rules, clock, answers, door, channels, feeds, roles)
+        behind = _behind_the_doors(kept, settings, rules, clock, answers, door, channels, feeds, sends=sends)
         stack.push_async_callback(behind.goals.aclose)
         replies = Replies()
         store.subscribe(replies.hear)  # before it is noted how the destinations are
@@ -163,7 +167,7 @@ async def running(
         store.subscribe(_waker(behind.reading, behind.delivering, behind.telling))
         store.subscribe(behind.announcing.hear)
         store.on_fatal = kept.payloads.on_fatal = lambda: loop.call_soon_threadsafe(up.failed.set)
-        await _start_work(stack, behind.loops(kept, settings, clock, roles), behind.delivering, up)
+        await _start_work(stack, behind.loops(kept, settings, clock, roles, sends=sends), behind.delivering, up)
         status_of = behind.goals.client
         acting = Acting(store, answers, rules, settings, clock, lambda name, task: status_of(name).task_status(task))
         metrics = Metrics(store, kept.payloads, clock)
@@ -186,14 +190,14 @@ def _behind_the_doors(
     door: DicomIntake,
     channels: Mapping[str, Channel],
     feeds: Mapping[str, MllpServer],
-    roles: Collection[str],
+    *,
+    sends: bool,
 ) -> _Behind:
     store, payloads = kept.store, kept.payloads
     goals = Destinations(settings.cardio, store, clock)
     objects = Objects(payloads)
     deciding = Deciding(settings, kept.key, clock)
     delivering = Delivering(store, payloads, objects, goals, deciding, settings, clock, answers)
-    sends = "dispatch" in roles and not store.quarantine
     way_out = delivering if sends else cast("Delivering", _Shut())
     return _Behind(
         goals=goals,
@@ -206,7 +210,7 @@ def _behind_the_doors(
             store, payloads, settings, clock, lambda: {name: one.last_message_at for name, one in feeds.items()}
         ),
         announcing=Announcing(store, settings, clock, kept.key, channels),
-        commitment=Commitment(store, settings, clock) if settings.dicom.commitment.enabled else None,
+        commitment=Commitment(store, payloads, settings, clock) if settings.dicom.commitment.enabled else None,
     )
 
 

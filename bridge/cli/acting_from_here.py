@@ -1,17 +1,15 @@
 """An act on a message from the command line: asked of the running service, else done with the store in hand."""
 
 import asyncio
-import contextlib
 import http.client
 import json
 import os
 import re
 import socket
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from bridge import logs
+from bridge.cli.store_in_hand import store_in_hand
 from bridge.clock import SystemClock
 from bridge.console.asking import Wanted, perform
 from bridge.console.owner import path_of, user_name
@@ -24,7 +22,6 @@ from bridge.errors import ActionRefused, BridgeError, SettingsError, StoreError,
 from bridge.mapping.in_force import rules_in_force
 from bridge.serving import reachable
 from bridge.settings import Settings
-from bridge.store.engines import looking, store_for
 
 _TARGET = re.compile(r"^((outbound|commitment):)?[0-9]{1,18}$", re.ASCII)
 PATIENCE = 90.0
@@ -112,14 +109,8 @@ def said_by(
 
 
 async def _alone(settings: Settings, target: str, verb: str, wanted: dict[str, Any]) -> dict[str, Any]:
-    """No service runs here: this process takes the store, or a place in it, and lets it go again."""
-    with looking(settings.store):
-        logs.configure("warning")  # standard output is the command's own
     clock = SystemClock()
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        store = store_for(settings.store, clock, folder=Path(folder))
-        store.open(asyncio.get_running_loop())
-        stack.callback(store.close)
+    with store_in_hand(settings, clock) as store:
         answers = Answers(settings.hl7, clock)
 
         async def status_of(name: str, task: int) -> TaskStatus | Outcome:

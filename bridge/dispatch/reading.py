@@ -7,7 +7,7 @@ nor reads samples.
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -157,28 +157,22 @@ class Reading:
 
     async def _survive(self, claimed: Sequence[line.Claimed]) -> bool:
         """Whether they can be read. A payload store that does not answer says nothing of them: they are tried again."""
-        while True:
-            try:
-                return await survive(claimed, self._payloads, self._settings)
-            except StoreError as problem:
-                log.error("line.not_read", error=type(problem).__name__)
-                await self._clock.sleep(1.0)
+        return await self._insist(lambda: survive(claimed, self._payloads, self._settings))
 
     async def _looked(self, work: Callable[[Connection], T]) -> T:
-        """A look into the store; where it fails it is looked again."""
-        while True:
-            try:
-                return await self._store.read(work)
-            except StoreError as problem:
-                log.error("line.not_read", error=type(problem).__name__)
-                await self._clock.sleep(1.0)
+        """A look into the store."""
+        return await self._insist(lambda: self._store.read(work))
 
     async def _counted(self, most: int) -> list[line.Claimed]:
         """The oldest messages, their attempt counted before they are read, so that a poison one cannot hide."""
+        return await self._insist(lambda: self._store.write(lambda tx: line.next_received(tx, most)))
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until a store answers: on a full disk, say, nothing is lost by it."""
         while True:
             try:
-                return await self._store.write(lambda tx: line.next_received(tx, most))
-            except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
+                return await ask()
+            except StoreError as problem:
                 log.error("line.not_read", error=type(problem).__name__)
                 await self._clock.sleep(1.0)
 

@@ -23,7 +23,7 @@ from bridge.errors import StoreError, StoreFull, StoreRefused
 from bridge.store import migrate, quarantine, soundness
 from bridge.store.ballast import FULL
 from bridge.store.durable import make_folder, sync_folder
-from bridge.store.sqlite import writer_engine
+from bridge.store.sqlite import require_there, writer_engine
 
 RESTORED = "it was restored from a backup"
 """Why a store is in quarantine that was put back."""
@@ -35,9 +35,8 @@ def copy(database: Path, target: Path) -> int:
     Never replaces a file. All of it is read in one transaction: work goes on meanwhile, and is not in it. Raises
     StoreRefused, StoreFull or StoreError; then there is no copy.
     """
-    if not database.exists():
-        raise StoreRefused(f"store.url: there is no store at {database} yet; `bridge run` makes it on its first start")
-    with whole(target) as growing, _told(f"{database} cannot be copied to {target}"):
+    require_there(database)
+    with whole(target) as growing, told(f"{database} cannot be copied to {target}"):
         _copy(database, growing)
     return target.stat().st_size
 
@@ -53,7 +52,7 @@ def put_back(source: Path, database: Path) -> int:
             raise StoreRefused(f"store.url: {there} is there already; move it away, or name another place")
     try:
         make_folder(database.parent)
-        with locked(database), whole(database) as growing, _told(f"{source} cannot be put back"):
+        with locked(database), whole(database) as growing, told(f"{source} cannot be put back"):
             shutil.copyfile(source, growing)
             _require_whole(growing, source)
             _begin_quarantine(growing, source)
@@ -91,7 +90,7 @@ def whole(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def told(what: str) -> Iterator[None]:
     """SQLite's errors in the store's words."""
     try:
         yield

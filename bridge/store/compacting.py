@@ -9,8 +9,8 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from bridge.errors import StoreError, StoreFull, StoreRefused
-from bridge.store.backup import locked
+from bridge.store.backup import locked, told
+from bridge.store.sqlite import require_there
 
 
 def compact(database: Path) -> tuple[int, int]:
@@ -19,15 +19,14 @@ def compact(database: Path) -> tuple[int, int]:
     A stop in between leaves it as it was. For the time being the disk needs room for a second one. Raises StoreRefused
     where a service runs or there is no store, StoreFull and StoreError.
     """
-    if not database.exists():
-        raise StoreRefused(f"store.url: there is no store at {database} yet; `bridge run` makes it on its first start")
+    require_there(database)
     before = database.stat().st_size
-    try:
-        with locked(database), contextlib.closing(sqlite3.connect(database, isolation_level=None)) as raw:
-            raw.execute("PRAGMA synchronous=FULL")
-            raw.execute("VACUUM")
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.Error as cause:
-        full = getattr(cause, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-        raise (StoreFull if full else StoreError)(f"store.url: {database} cannot be written anew: {cause}") from cause
+    with (
+        told(f"store.url: {database} cannot be written anew"),
+        locked(database),
+        contextlib.closing(sqlite3.connect(database, isolation_level=None)) as raw,
+    ):
+        raw.execute("PRAGMA synchronous=FULL")
+        raw.execute("VACUUM")
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return before, database.stat().st_size

@@ -52,11 +52,12 @@ class Crew:
         """One write: the sign of life, and whatever is to be taken over."""
         others = [one for one in await self._store.read(workers.there) if one.name != self._store.worker]
         silent = self._watch.silent(others, self._clock.monotonic())
-        await self._store.write(lambda tx: self._taken(tx, silent))
+        ended = workers.surely_gone(others)
+        wanted = [name for name, mine in self._wanted.items() if not mine.is_set()]  # the loop's: no other thread looks
+        await self._store.write(lambda tx: self._taken(tx, ended, silent, wanted))
 
-    def _taken(self, tx: Transaction, silent: Collection[str]) -> None:
+    def _taken(self, tx: Transaction, ended: Collection[str], silent: Collection[str], wanted: Collection[str]) -> None:
         now = self._clock.now()
-        ended = workers.surely_gone(tx.conn)
         for names, reason in ((ended, "ended without a word"), (silent, "silent for its lease")):
             if names:
                 log.warning("worker.gone", workers=sorted(names), reason=reason)
@@ -64,8 +65,8 @@ class Crew:
         if ended or silent:
             found = workers.take_over(tx, at=now, keep_waiting=self._keep_waiting)
             log.warning("worker.taken_over", **found)
-        for name, mine in self._wanted.items():
-            if not mine.is_set() and workers.take_duty(tx, name, self._store.worker):
+        for name in wanted:
+            if workers.take_duty(tx, name, self._store.worker):
                 tx.notify("on_duty", value=name)
 
     def hear(self, notices: Sequence[Notice]) -> None:

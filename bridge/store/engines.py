@@ -49,10 +49,8 @@ def store_for(
 def looking(settings: StoreSettings) -> Iterator[sa.Connection]:
     """A connection that can only read, beside running services. Raises StoreRefused where there is no store."""
     if settings.is_sqlite:
-        path = settings.sqlite_path
-        if not path.exists():
-            raise StoreRefused(f"store.url: there is no store at {path} yet; `bridge run` makes it on its first start")
-        engine = sqlite.reader_engine(path)
+        sqlite.require_there(settings.sqlite_path)
+        engine = sqlite.reader_engine(settings.sqlite_path)
     else:
         address = postgres_engine.url(settings.url, settings.password_file)
         engine = postgres_engine.reader_engine(address, prepare=settings.prepare)

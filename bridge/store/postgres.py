@@ -146,19 +146,15 @@ class PostgresStore(GroupedStore):
     def _enter(self) -> None:
         """Our schema, the newest of its line, and a row of our own."""
         outside = self._epoch.read()
-        try:
-            with self._engine.connect() as conn:
-                postgres_facts.require_usable(conn)
-                migrate.require_newest(conn)
-                conn.rollback()
-                self._lock(conn)
-                self._judge(conn, outside)
-                workers.sign_on(conn, self.worker, self._roles, at=self._clock.now())
-                self._newest_before = marks.newest(conn)
-                conn.commit()
-        except (sa.exc.DBAPIError, psycopg.Error) as cause:
-            what = cause.orig if isinstance(cause, sa.exc.DBAPIError) else cause
-            raise StoreRefused(f"store.url: PostgreSQL cannot be used: {postgres_facts.said(what)}") from cause
+        with postgres_facts.told(), self._engine.connect() as conn:
+            postgres_facts.require_usable(conn)
+            migrate.require_newest(conn)
+            conn.rollback()
+            self._lock(conn)
+            self._judge(conn, outside)
+            workers.sign_on(conn, self.worker, self._roles, at=self._clock.now())
+            self._newest_before = marks.newest(conn)
+            conn.commit()
         self._registered = True
         self._alive_at = _since_boot()
         self._follower.begin(self._newest_before)
@@ -411,7 +407,7 @@ class PostgresStore(GroupedStore):
     # --- the others ---------------------------------------------------------------------------------------------
 
     def recover(self, tx: Transaction, *, at: datetime) -> dict[str, int]:
-        gone = workers.surely_gone(tx.conn)
+        gone = workers.surely_gone(workers.there(tx.conn))
         if gone:
             workers.sign_off(tx, gone, at=at, reason="ended without a word")
         return workers.take_over(tx, at=at, keep_waiting=self._keep_waiting)

@@ -11,11 +11,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import psycopg
 import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
 
@@ -24,7 +22,7 @@ from bridge.store import migrate
 from bridge.store.backup import RESTORED, whole
 from bridge.store.marks import QUARANTINE
 from bridge.store.postgres_engine import listening
-from bridge.store.postgres_facts import said
+from bridge.store.postgres_facts import told
 
 _FOLDERS = "/usr/lib/postgresql/*/bin"
 """Where Debian has the programs of each version (postgresql-common, pg_wrapper(1))."""
@@ -48,7 +46,7 @@ _REVISION = "SELECT version_num FROM public.alembic_version"
 
 def dump(address: sa.URL, target: Path) -> int:
     """As `backup.copy`: a whole copy in pg_dump's own format, or none. Returns its size in bytes."""
-    with _told(), listening(address) as conn:
+    with told(), listening(address) as conn:
         version = conn.info.server_version // 10_000
     program = _program("pg_dump", version)
     with whole(target) as growing:
@@ -69,7 +67,7 @@ def put_back(address: sa.URL, source: Path) -> str:
     """
     if not source.is_file():
         raise StoreRefused(f"{source} is not there")
-    with _told(), listening(address) as conn:
+    with told(), listening(address) as conn:
         version = conn.info.server_version // 10_000
         there = conn.execute(_THERE).fetchone()
         if there is not None:
@@ -82,7 +80,7 @@ def put_back(address: sa.URL, source: Path) -> str:
     writing = [_program("psql", version), "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]
     writing += ["--set=VERBOSITY=sqlstate", "--output=/dev/null", f"--dbname={_named(address)}", "--file=-"]
     _piped([*reading, str(source)], writing, _environment(address))
-    with _told(), listening(address) as conn:
+    with told(), listening(address) as conn:
         row: Any = conn.execute(_REVISION).fetchone()
     migrate.require_known(row[0])
     return str(row[0])
@@ -174,12 +172,3 @@ def _environment(address: sa.URL) -> dict[str, str]:
     """What the programs are told besides; libpq also reads PGPASSFILE of it."""
     password = address.password or address.query.get("password")
     return {**os.environ, "LC_MESSAGES": "C", **({"PGPASSWORD": str(password)} if password else {})}
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """The driver's errors in the store's words."""
-    try:
-        yield
-    except psycopg.Error as cause:
-        raise StoreRefused(f"store.url: PostgreSQL cannot be used: {said(cause)}") from cause

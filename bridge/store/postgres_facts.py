@@ -1,7 +1,10 @@
 """What a PostgreSQL server is, and what is asked of it."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 
 from bridge.errors import StoreRefused
@@ -60,6 +63,16 @@ def home(conn: sa.Connection) -> str:
             "WHERE datname = current_database()"
         ).scalar()
     )
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """What the server or the driver says, as a StoreRefused."""
+    try:
+        yield
+    except (sa.exc.DBAPIError, psycopg.Error) as cause:
+        what = cause.orig if isinstance(cause, sa.exc.DBAPIError) else cause
+        raise StoreRefused(f"store.url: PostgreSQL cannot be used: {said(what)}") from cause
 
 
 def said(problem: Any) -> str:

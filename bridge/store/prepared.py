@@ -107,10 +107,7 @@ class Prepared:
     def run(self, conn: sa.Connection, given: Mapping[str, Any] | None = None) -> Done:
         """Execute it in the connection's transaction."""
         given = given or {}
-        key = (conn.dialect.name, tuple(given))
-        compiled = self._compiled.get(key)
-        if compiled is None:
-            compiled = self._compiled[key] = _Compiled(self.statement, conn.dialect, key[1])
+        compiled = self._for(conn, given)
         driver: Any = conn.connection.dbapi_connection
         cursor = driver.cursor()
         cursor.execute(compiled.text, compiled.values(given))
@@ -119,26 +116,25 @@ class Prepared:
     def run_many(self, conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute it for each of these, which all have the same names.
 
-        On PostgreSQL rows are inserted by one statement. `executemany` would send them as a pipeline, behind which the
-        server (15, measured) ends no session that is idle inside its transaction: a frozen process would keep its lock.
+        Rows that are inserted on PostgreSQL go by one statement: each of its own would be a way to the server and back.
         """
-        if len(rows) == 1 or (rows and not self._at_once(conn)):
-            for row in rows:
-                self.run(conn, row)
-            return
         if not rows:
             return
-        if conn.dialect.name != "sqlite":
+        if len(rows) == 1:
+            self.run(conn, rows[0])
+            return
+        if conn.dialect.name == "postgresql" and isinstance(self.statement, sa.Insert):
             self._insert(conn, rows)
             return
-        key = (conn.dialect.name, tuple(rows[0]))
+        compiled = self._for(conn, rows[0])
+        conn.connection.cursor().executemany(compiled.text, [compiled.values(row) for row in rows])
+
+    def _for(self, conn: sa.Connection, given: Mapping[str, Any]) -> _Compiled:
+        key = (conn.dialect.name, tuple(given))
         compiled = self._compiled.get(key)
         if compiled is None:
             compiled = self._compiled[key] = _Compiled(self.statement, conn.dialect, key[1])
-        conn.connection.cursor().executemany(compiled.text, [compiled.values(row) for row in rows])
-
-    def _at_once(self, conn: sa.Connection) -> bool:
-        return conn.dialect.name == "sqlite" or isinstance(self.statement, sa.Insert)
+        return compiled
 
     def _insert(self, conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         names = list(rows[0])

@@ -217,6 +217,12 @@ class SqliteStore(GroupedStore):
         return is_full(self.path, longest)
 
 
+def require_there(path: Path) -> None:
+    """Raises StoreRefused where there is no store."""
+    if not path.exists():
+        raise StoreRefused(f"store.url: there is no store at {path} yet; `bridge run` makes it on its first start")
+
+
 def writer_engine(path: Path) -> sa.Engine:
     """The one connection that writes. Transactions are BEGIN IMMEDIATE, by us, not by the driver."""
     engine = sa.create_engine(

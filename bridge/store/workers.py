@@ -6,7 +6,7 @@ transactions begin with its row), and what it had in hand is another's: an INTEN
 """
 
 import importlib.metadata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -86,9 +86,9 @@ def take_over(tx: Transaction, *, at: datetime, keep_waiting: Collection[str] = 
     return line.recover(tx, at=at, keep_waiting=keep_waiting, left_by=left)
 
 
-def surely_gone(conn: sa.Connection) -> list[str]:
-    """Those that ran on this machine and run no more."""
-    return [one.name for one in there(conn) if place.is_surely_gone(one.place)]
+def surely_gone(known: Iterable[Worker]) -> list[str]:
+    """Those of them that ran on this machine and run no more."""
+    return [one.name for one in known if place.is_surely_gone(one.place)]
 
 
 def take_duty(tx: Transaction, name: str, who: str) -> bool:

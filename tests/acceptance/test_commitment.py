@@ -63,7 +63,7 @@ async def door(folder: Path, cart: str, clock: VirtualClock, **rules: Any) -> As
     store.open(asyncio.get_running_loop())
     payloads = Payloads(settings.store.payloads, min_free=settings.store.min_free)
     payloads.open()
-    commitment = Commitment(store, settings, clock)
+    commitment = Commitment(store, payloads, settings, clock)
     intake = DicomIntake(store, payloads, clock, settings.dicom)
     acceptor = DicomAcceptor(Services(settings.dicom, intake, commitment=commitment), settings.dicom)
     telling = asyncio.create_task(commitment.run())

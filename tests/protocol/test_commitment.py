@@ -38,7 +38,7 @@ class House:
         self.settings = _settings(folder, peers, rules)
         self.payloads = Payloads(folder / "payloads", min_free=0)
         self.payloads.open()
-        self.commitment = Commitment(store, self.settings, self.clock)
+        self.commitment = Commitment(store, self.payloads, self.settings, self.clock)
 
     async def keep(
         self,
@@ -389,7 +389,9 @@ async def test_a_peer_gets_one_report_at_a_time_and_no_peer_waits_for_another(ma
 async def test_a_peer_that_the_settings_no_longer_name_is_waited_for(make: MakeHouse, tmp_path: Path) -> None:
     house = make({"CART": "127.0.0.1:1"})
     await house.ask((RESTING, "2.25.1"))
-    house.commitment = Commitment(house.store, _settings(tmp_path, {"OTHER": "127.0.0.1:1"}, {}), house.clock)
+    house.commitment = Commitment(
+        house.store, house.payloads, _settings(tmp_path, {"OTHER": "127.0.0.1:1"}, {}), house.clock
+    )
     async with house.telling():
         assert await house.attempted(1) == "no_address"
     assert await house.counts() == {WAITING: 1}
@@ -413,4 +415,4 @@ async def test_certificates_that_cannot_be_used_are_said_at_the_start(store: Sql
         f'[dicom.peers.CART]\naddress = "127.0.0.1:1"\ntls = {{ ca = "{tmp_path}/none.pem" }}\n'
     )
     with pytest.raises(SettingsError, match=r"dicom\.peers: tls"):
-        Commitment(store, load(tmp_path / "tls.toml", {}), VirtualClock())
+        Commitment(store, Payloads(tmp_path, min_free=0), load(tmp_path / "tls.toml", {}), VirtualClock())

@@ -32,7 +32,7 @@ from bridge.receive.dicom.session import Session
 from bridge.settings import Settings
 from bridge.store import commitments
 from bridge.store.commitments import Asked, Due, KeptObject
-from bridge.store.payloads import payloads_for
+from bridge.store.payloads import Payloads
 from bridge.store.port import Notice, Store, T, Transaction, Work
 
 log = structlog.get_logger()
@@ -47,12 +47,12 @@ _BLOCK = 1 << 20
 class Commitment:
     """The SCP's inside. `action` is called from the associations' threads, `run` is the loop that tells."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock) -> None:
+    def __init__(self, store: Store, payloads: Payloads, settings: Settings, clock: Clock) -> None:
         """Raises SettingsError where a peer's certificates cannot be used."""
         self._store = store
         self._rules = settings.dicom.commitment
         self._peers = settings.dicom.peers
-        self._payloads = payloads_for(settings.store)
+        self._payloads = payloads
         self._clock = clock
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._random = random.Random()  # noqa: S311  jitter, not a secret
