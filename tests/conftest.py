@@ -70,9 +70,15 @@ def database(postgres: Server) -> Iterator[sa.URL]:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+async def sqlite_store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     """An open store in a folder of the test."""
     opened = SqliteStore(tmp_path / "bridge.db")
     opened.open(asyncio.get_running_loop())
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def store(sqlite_store: SqliteStore) -> SqliteStore:
+    """A store that nothing more is asked of than to be one."""
+    return sqlite_store

@@ -12,7 +12,7 @@ from bridge.clock import Clock
 from bridge.sandbox.cardio_api import Sandbox
 from bridge.serving import open_socket, serving
 from bridge.settings import load
-from tests.acceptance.scene import House, OpenHouse
+from tests.acceptance.scene import House, OpenHouse, surroundings
 from tests.acceptance.talk import Talk
 from tests.acceptance.talking import talking
 
@@ -30,21 +30,8 @@ def house(tmp_path: Path) -> OpenHouse:
             if not base_url:
                 sock = open_socket("127.0.0.1", 0, setting="sandbox")
                 base_url = f"http://{await stack.enter_async_context(serving(api.application(), sock))}"
-            values = {
-                "BRIDGE_SITE__TIME_ZONE": "Europe/Berlin",
-                "BRIDGE_STORE__URL": f"sqlite:///{tmp_path}/bridge.db",
-                "BRIDGE_STORE__PAYLOADS": f"{tmp_path}/payloads",
-                "BRIDGE_STORE__MIN_FREE": "1 MiB",
-                "BRIDGE_STORE__BALLAST": "64 KiB",
-                "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
-                "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
-                "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
-                "BRIDGE_CONSOLE__SIGN_IN": "false",
-                "BRIDGE_CARDIO__BASE_URL": base_url,
-                "BRIDGE_CARDIO__ORGANIZATION_PATH": "test-hospital",
-                "BRIDGE_CARDIO__TOKEN": "test-token",
-                **environment,
-            }
+            own = {"BRIDGE_STORE__URL": f"sqlite:///{tmp_path}/bridge.db"}
+            values = {**surroundings(tmp_path, base_url), **own, **environment}
             up = await stack.enter_async_context(running(load(None, values), clock))
             yield House(up, api, tmp_path, values)
 

@@ -18,7 +18,7 @@ from bridge.serving import open_socket, serving
 from bridge.settings import load
 from bridge.store import workers
 from bridge.store.grouped import GroupedStore
-from tests.acceptance.scene import House, OpenHouse, order
+from tests.acceptance.scene import House, OpenHouse, order, surroundings
 from tests.acceptance.test_ecg_to_task import recording
 from tests.postgres_server import Server
 
@@ -33,22 +33,12 @@ class Group:
         self._folder = folder
         (folder / "site.key").write_text(secrets.token_hex(32))
         self._environment = {
-            "BRIDGE_SITE__TIME_ZONE": "Europe/Berlin",
+            **surroundings(folder, base_url),
             "BRIDGE_SITE__KEY_FILE": str(folder / "site.key"),
             "BRIDGE_SITE__ASSIGNING_AUTHORITY": "TEST",
             "BRIDGE_STORE__URL": address.render_as_string(hide_password=False),
-            "BRIDGE_STORE__PAYLOADS": str(folder / "payloads"),
-            "BRIDGE_STORE__MIN_FREE": "1 MiB",
-            "BRIDGE_STORE__BALLAST": "64 KiB",
             "BRIDGE_STORE__LEASE": "60",
             "BRIDGE_STORE__POLL": "0.2",
-            "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
-            "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
-            "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
-            "BRIDGE_CONSOLE__SIGN_IN": "false",
-            "BRIDGE_CARDIO__BASE_URL": base_url,
-            "BRIDGE_CARDIO__ORGANIZATION_PATH": "test-hospital",
-            "BRIDGE_CARDIO__TOKEN": "test-token",
         }
 
     @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from tests.campaign.cluster_stage import ClusterStage, clustered
 from tests.campaign.cluster_strikes import Strikes
 from tests.campaign.cluster_wards import Roaming
 from tests.campaign.judge import Verdict, judge
+from tests.campaign.kill import say_verdict
 from tests.campaign.letters import Ward
 from tests.campaign.results import Result, Say
 from tests.campaign.stage import rows_in
@@ -106,14 +107,7 @@ def concluded(
     explained(verdict, stage.seen(doubts_in), {**stage.struck, **stage.acts()})
     strikes.judged(verdict)
     verdict.counts["patients"] = len({one.person.ids for one in sent})
-    verdict.counts["failed_starts"] = stage.failed_starts
-    verdict.counts["resent"] = sum(sender.resent for sender in senders)
-    say(verdict.line())
-    for note in verdict.notes[:20]:
-        say(note)
-    stage.wrong = bool(verdict.notes)
-    if stage.wrong:
-        say(f"what it rests on is kept in {stage.folder}")
+    say_verdict(verdict, stage, senders, say)
     return verdict
 
 

@@ -4,6 +4,8 @@ import random
 import signal
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from tests.campaign import crashes
 from tests.campaign.judge import Post, Verdict, judge
@@ -88,8 +90,22 @@ def concluded(
         verdict.counts["answers_lost"] = lost
     if ended != 0:
         verdict.against("broken", f"at its end the service said {ended}")
-    verdict.counts["failed_starts"] = stage.failed_starts
     verdict.counts["replayed"] = sum(sender.replayed for sender in senders)
+    say_verdict(verdict, stage, senders, say)
+    return verdict
+
+
+class Staged(Protocol):
+    """What a verdict is said of: a stage of one bridge, or of several processes of it."""
+
+    folder: Path
+    failed_starts: int
+    wrong: bool
+
+
+def say_verdict(verdict: Verdict, stage: Staged, senders: Sequence[Sender], say: Say) -> None:
+    """Say it; what it rests on stays where something is wrong."""
+    verdict.counts["failed_starts"] = stage.failed_starts
     verdict.counts["resent"] = sum(sender.resent for sender in senders)
     say(verdict.line())
     for note in verdict.notes[:20]:
@@ -97,7 +113,6 @@ def concluded(
     stage.wrong = bool(verdict.notes)
     if stage.wrong:
         say(f"what it rests on is kept in {stage.folder}")
-    return verdict
 
 
 def doubtful(posts: Sequence[Post]) -> int:

@@ -13,7 +13,7 @@ from bridge.store.grouped import GroupedStore
 from bridge.store.port import Notice
 from bridge.store.postgres import PostgresStore
 from bridge.store.postgres_engine import writer_engine
-from bridge.store.sqlite import SqliteStore
+from tests.contract.payload_scenes import KINDS, Scene, service
 from tests.postgres_server import Server, empty
 
 _SHARED = "contract"
@@ -34,15 +34,6 @@ def emptied(shared_database: sa.Engine) -> sa.URL:
     with shared_database.begin() as conn:
         empty(conn)
     return shared_database.url
-
-
-@pytest.fixture
-async def sqlite_store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """An open store in a file."""
-    opened = SqliteStore(tmp_path / "bridge.db")
-    opened.open(asyncio.get_running_loop())
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -93,3 +84,17 @@ async def heard(store: GroupedStore) -> list[Notice]:
         await asyncio.wait_for(begun.wait(), 60)
         told.clear()
     return told
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """A service that speaks S3."""
+    with service() as address:
+        yield address
+
+
+@pytest.fixture(params=KINDS)
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
+    """Each place of payloads in turn."""
+    kind = request.param
+    return Scene(kind, tmp_path, request.getfixturevalue("endpoint") if kind == "bucket" else "")

@@ -20,6 +20,7 @@ from moto.server import ThreadedMotoServer
 from bridge.store.payloads import OLD, Payloads, payloads_for
 from bridge.store_settings import StoreSettings
 
+KINDS = ("folder alone", "folder shared", "bucket")
 BUCKET = "recordings"
 _KEY = ("INVENTEDKEYID", "invented/secret+of0a0key")
 _numbers = itertools.count(1)

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,21 +10,7 @@ import pytest
 
 from bridge.errors import StoreError, StoreRefused
 from bridge.store.payload_place import Damaged, name_of
-from tests.contract.payload_scenes import Scene, keep, make_old, read, service
-
-KINDS = ("folder alone", "folder shared", "bucket")
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with service() as address:
-        yield address
-
-
-@pytest.fixture(params=KINDS)
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
-    kind = request.param
-    return Scene(kind, tmp_path, request.getfixturevalue("endpoint") if kind == "bucket" else "")
+from tests.contract.payload_scenes import KINDS, Scene, keep, make_old, read
 
 
 def named(content: bytes) -> str:

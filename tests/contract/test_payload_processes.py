@@ -13,23 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.contract.payload_process import BLOCK, LONG, SAME
-from tests.contract.payload_scenes import Scene, make_old, read, service
+from tests.contract.payload_scenes import KINDS, Scene, make_old, read
 
-KINDS = ("folder alone", "folder shared", "bucket")
 MOST = 72 << 10
 """KiB that a long object may cost: two parts of 16 MiB in hand, what a client keeps of one, and a little."""
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with service() as address:
-        yield address
-
-
-@pytest.fixture(params=KINDS)
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
-    kind = request.param
-    return Scene(kind, tmp_path, request.getfixturevalue("endpoint") if kind == "bucket" else "")
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ OF_PROMETHEUS = {"up"}
 """Metrics that a scrape makes itself; `job` and `instance` are labels that it adds."""
 
 Find = Callable[[str], str]
+Play = Callable[..., str]
 
 
 def queries() -> Iterator[tuple[str, str]]:
@@ -132,6 +133,18 @@ def promtool(peer: Find) -> Callable[..., str]:
     return run
 
 
+@pytest.fixture
+def play(promtool: Callable[..., str], tmp_path: Path) -> Play:
+    """What promtool says of our rules over played series."""
+
+    def run(*tests: dict[str, Any]) -> str:
+        file = tmp_path / "tests.json"
+        file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
+        return promtool("test", "rules", file)
+
+    return run
+
+
 @pytest.mark.peer
 def test_promtool_takes_rules_and_configuration(promtool: Callable[..., str]) -> None:
     assert f"{len(ALERTS)} rules found" in promtool("check", "rules", RULES)
@@ -213,7 +226,7 @@ def _of_one(series: str) -> str:
 
 
 @pytest.mark.peer
-def test_each_alert_fires_when_it_should_and_only_then(promtool: Callable[..., str], tmp_path: Path) -> None:
+def test_each_alert_fires_when_it_should_and_only_then(play: Play) -> None:
     assert AMISS.keys() == ALERTS.keys()
     said_itself = {f"{name}Unsaid": name for name in ALERTS if f"{name}Unsaid" in ALERTS}
     tests = [played(WELL, set())]
@@ -223,9 +236,7 @@ def test_each_alert_fires_when_it_should_and_only_then(promtool: Callable[..., s
     tests.append(played(AMISS["CardioBridgeNotScraped"], {"CardioBridgeNotScraped"}))
     for unsaid, name in said_itself.items():  # the bridge says so: once is enough
         tests.append(played({**WELL, **AMISS[unsaid], **AMISS[name]}, {name}))
-    file = tmp_path / "tests.json"
-    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
-    assert "SUCCESS" in promtool("test", "rules", file)
+    assert "SUCCESS" in play(*tests)
 
 
 GROUP = (("receive", "a"), ("receive", "b"), ("dispatch", "a"), ("dispatch", "b"), ("console", "a"))
@@ -244,21 +255,17 @@ def of_group(series: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.peer
-def test_what_every_process_serves_is_told_once(promtool: Callable[..., str], tmp_path: Path) -> None:
+def test_what_every_process_serves_is_told_once(play: Play) -> None:
     """A gauge of the store is the same at each of them: one alert of its bridge, and none of the other."""
     own = {name for name in AMISS if "job=" in str(AMISS[name])} | {"CardioBridgeLogLinesLost"}
     own |= {"CardioBridgeDiskUnsaid", "CardioBridgeBallastUnsaid"}
     amiss = [played(of_group({**WELL, **AMISS[name]}), {name}) for name in sorted(AMISS.keys() - own)]
     tests = [played(of_group(WELL), set()), *amiss]
-    file = tmp_path / "tests.json"
-    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
-    assert "SUCCESS" in promtool("test", "rules", file)
+    assert "SUCCESS" in play(*tests)
 
 
 @pytest.mark.peer
-def test_a_role_that_is_gone_is_critical_and_one_process_of_it_a_warning(
-    promtool: Callable[..., str], tmp_path: Path
-) -> None:
+def test_a_role_that_is_gone_is_critical_and_one_process_of_it_a_warning(play: Play) -> None:
     def gone(*instances: str) -> dict[str, str]:
         found = of_group(WELL)
         return {
@@ -271,25 +278,18 @@ def test_a_role_that_is_gone_is_critical_and_one_process_of_it_a_warning(
         played(gone("receive-a", "receive-b"), {"CardioBridgeDown"}),
         played(gone("console-a"), {"CardioBridgeDown"}),
     ]
-    file = tmp_path / "tests.json"
-    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
-    assert "SUCCESS" in promtool("test", "rules", file)
+    assert "SUCCESS" in play(*tests)
 
 
 @pytest.mark.peer
-def test_a_full_disk_of_one_host_is_told_though_another_host_says_so_of_its_own(
-    promtool: Callable[..., str], tmp_path: Path
-) -> None:
+def test_a_full_disk_of_one_host_is_told_though_another_host_says_so_of_its_own(play: Play) -> None:
     """One process alone looks for the alarm, at its own disk."""
     series = of_group({**WELL, **AMISS["CardioBridgeDisk"]})
     series = {
         name: "5x20" if name.startswith("bridge_room_bytes{") and '"receive-a:8080", bridge="north"' in name else values
         for name, values in series.items()
     }
-    file = tmp_path / "tests.json"
-    test = played(series, {"CardioBridgeDisk", "CardioBridgeDiskUnsaid"})
-    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]}))
-    assert "SUCCESS" in promtool("test", "rules", file)
+    assert "SUCCESS" in play(played(series, {"CardioBridgeDisk", "CardioBridgeDiskUnsaid"}))
 
 
 @contextlib.asynccontextmanager
