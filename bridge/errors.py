@@ -63,6 +63,14 @@ class StoreFull(StoreError):
     """No room: the disk or its quota is full."""
 
 
+class StoreUnfit(BridgeError):
+    """A value that this store never keeps, however often it is tried: too long to be found by, or too large; nothing
+    was kept.
+    """
+
+    disposition = Disposition.HOLD
+
+
 class StoreConflict(BridgeError):
     """A row that must be alone has a twin already, such as a second intention of one task; nothing was kept."""
 

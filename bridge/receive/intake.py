@@ -18,7 +18,7 @@ from bridge.domain.admission import EVENTS
 from bridge.domain.codes import judged
 from bridge.domain.states import State
 from bridge.domain.verdict import AckCode, Condition, Problem, Verdict
-from bridge.errors import BadInput, CommitUnknown, StoreError
+from bridge.errors import BadInput, CommitUnknown, StoreError, StoreUnfit
 from bridge.formats.hl7 import answer, batch
 from bridge.formats.hl7.limits import limits_of
 from bridge.formats.hl7.modes import ACCEPT_CODE, Mode, mode_of, wanted
@@ -158,7 +158,7 @@ class Hl7Intake:
             return await self._answer(arrived, kept, ticket, deadline)
         except CommitUnknown:
             return Answer(close=True)  # A3: say nothing, the resend is absorbed
-        except StoreError as problem:
+        except (StoreError, StoreUnfit) as problem:
             log.warning("message.refused", reason=type(problem).__name__, listener=arrived.envelope.listener)
             return self._cannot_take(arrived, "the store cannot take it now")
         finally:
@@ -272,7 +272,7 @@ class Hl7Intake:
 
         try:
             kept = await self._store.write(keep)
-        except (StoreError, CommitUnknown):
+        except (StoreError, StoreUnfit, CommitUnknown):
             return Answer(body if said else None)  # a refusal promises nothing
         log.info("message.refused", message=kept.id, reason=reason, listener=envelope.listener)
         return Answer((kept.answer or body) if said else None)
@@ -312,7 +312,7 @@ class Hl7Intake:
                     tx, arrival, state=State.REJECTED, reason=UNREADABLE, answer=body, answer_code="AR"
                 )
             )
-        except (StoreError, CommitUnknown):
+        except (StoreError, StoreUnfit, CommitUnknown):
             return Answer(body)
         log.info("message.refused", message=kept.id, reason=UNREADABLE, listener=envelope.listener)
         return Answer(body)
@@ -322,7 +322,7 @@ class Hl7Intake:
         arrival = self._arrival(envelope, header)
         try:
             await self._store.write(lambda tx: inbox.keep(tx, arrival, state=State.DONE, reason="acknowledgement"))
-        except (StoreError, CommitUnknown):
+        except (StoreError, StoreUnfit, CommitUnknown):
             log.warning("acknowledgement.not_noted", listener=envelope.listener)
 
     def _cannot_take(self, arrived: _Arrived, text: str) -> Answer:

@@ -1,8 +1,10 @@
 """One road of migrations for both engines, walked by Alembic."""
 
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -10,8 +12,19 @@ from alembic.script import ScriptDirectory
 
 from bridge.errors import StoreRefused
 
+log = structlog.get_logger()
+
+WRITERS = 0x6361_7264_696F
+"""PostgreSQL's advisory lock of whoever writes: "cardio"."""
 LOCK = 0x6361_7264_696F_2B
-"""PostgreSQL's advisory lock of whoever changes the schema."""
+"""Of whoever changes the schema."""
+STANDS_STILL = 0.5
+"""Seconds for which all others may wait, on PostgreSQL, until whoever reads a table is done with it. Below a second,
+after which the server looks for deadlocks and ends one of the two."""
+AGAIN = 2.0
+"""Seconds for which they are let go on then."""
+PATIENCE = 600.0
+"""Seconds in which the schema is changed, or it is told that it cannot be."""
 
 
 def _config() -> Config:
@@ -53,10 +66,36 @@ def require_newest(conn: sa.Connection) -> None:
 
 
 def upgrade(engine: sa.Engine) -> None:
-    """Bring the store to the newest revision. Raises StoreRefused where its revision is not known here."""
+    """Bring the store to the newest revision. Raises StoreRefused where its revision is not known here.
+
+    On PostgreSQL services may write meanwhile. Who changes a table waits for whoever reads it, a backup for minutes,
+    and all others would wait behind: so it gives up soon, and tries again.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return _walk(engine)
+        except sa.exc.OperationalError as problem:
+            if getattr(problem.orig, "sqlstate", "") != _LOCK_NOT_AVAILABLE:
+                raise
+            if time.monotonic() > deadline:
+                raise StoreRefused(
+                    "store.url: somebody is reading a table all the time that is to be changed, such as a backup; run "
+                    "`bridge db upgrade` again when that has ended"
+                ) from problem
+            log.warning("store.upgrade_waits", seconds=AGAIN)
+        time.sleep(AGAIN)
+
+
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+def _walk(engine: sa.Engine) -> None:
     with engine.connect() as conn:
         if engine.dialect.name == "postgresql":  # of two that are started at once, the second finds it done
             conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+            conn.exec_driver_sql(f"SET LOCAL lock_timeout = {round(STANDS_STILL * 1000)}")
         found = current(conn)
         if found == newest():
             return

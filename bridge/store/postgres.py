@@ -29,7 +29,16 @@ import structlog
 from psycopg import errors
 
 from bridge.clock import Clock
-from bridge.errors import BridgeError, CommitUnknown, Fenced, StoreConflict, StoreError, StoreFull, StoreRefused
+from bridge.errors import (
+    BridgeError,
+    CommitUnknown,
+    Fenced,
+    StoreConflict,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+    StoreUnfit,
+)
 from bridge.store import marks, migrate, postgres_facts, quarantine, workers
 from bridge.store.crew import Crew
 from bridge.store.durable import make_folder
@@ -41,7 +50,7 @@ from bridge.store.postgres_engine import reader_engine, writer_engine
 T = TypeVar("T")
 log = structlog.get_logger()
 
-LOCK = 0x6361_7264_696F  # "cardio": of this program in its database
+LOCK = migrate.WRITERS
 IDLE = 10.0
 """Seconds that a process may think inside a transaction, after which the server ends its session. A group takes
 milliseconds. Whoever waits twice as long for his turn gives up, and nothing is kept."""
@@ -65,6 +74,8 @@ _OWN = (
 _NEWEST = "SELECT max(id) FROM event"
 _WORD = "SELECT max(id), pg_notify('bridge', %s) FROM event"
 _OUTCOME = "UPDATE worker SET commits = commits WHERE name = %s RETURNING commits"
+_UNFIT = (psycopg.DataError, errors.ProgramLimitExceeded)
+"""What a value brings about by itself. An entry of an index holds about 2,700 bytes (PostgreSQL, "B-Tree Indexes")."""
 AGAIN = 0.25
 """Seconds between two tries to reach a server that is away."""
 GIVE_UP = 5.0
@@ -235,8 +246,7 @@ class PostgresStore(GroupedStore):
 
     def _begin(self, conn: sa.Connection) -> None:
         began = _since_boot()
-        conn.begin()
-        self._lock(conn)
+        self._take_turn(conn)
         row = conn.connection.cursor().execute(_OWN, (self.worker, marks.QUARANTINE)).fetchone()
         if row is None:
             self._fence(conn)
@@ -253,6 +263,19 @@ class PostgresStore(GroupedStore):
             raise self._broken
         self._newest_before = newest or 0
         self._turn_at = began
+
+    def _take_turn(self, conn: sa.Connection) -> None:
+        """A session that ended since the last commit is replaced: nothing was begun in it, and nobody need know."""
+        try:
+            conn.begin()
+            self._lock(conn)
+        except (sa.exc.DBAPIError, psycopg.Error):
+            if self._goes_on(conn):
+                raise
+            conn.invalidate()
+            conn.rollback()
+            conn.begin()
+            self._lock(conn)
 
     def _fence(self, conn: sa.Connection) -> None:
         row = conn.connection.cursor().execute(_OUTCOME, (self.worker,)).fetchone()
@@ -365,6 +388,8 @@ class PostgresStore(GroupedStore):
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         if isinstance(cause, errors.IntegrityError):
             return StoreConflict("a row that must be alone has a twin already")
+        if isinstance(cause, _UNFIT):
+            return StoreUnfit(f"the store cannot keep a value: {type(cause).__name__}")
         if isinstance(cause, (errors.DiskFull, errors.ConfigurationLimitExceeded)):
             return StoreFull("the store's disk is full")
         return StoreError(f"the store refused a statement: {type(cause).__name__}")

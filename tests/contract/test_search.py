@@ -230,13 +230,33 @@ def books() -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+_A_STORE_AND_WHAT_IS_TYPED = given(
     st.lists(st.tuples(_PUTS, st.integers(0, 3), st.integers(-60, 60)), min_size=1, max_size=25),
     st.lists(st.tuples(_TEXT, _FILTERS), min_size=1, max_size=5),
     st.tuples(*(st.integers(least, 9) for least in (0, 1, 1, 1, 0))),
     st.integers(1, 5),
 )
+
+
+def _is_found(
+    conn: sa.Connection, puts: Sequence[tuple[Put, int, int]], asked: Sequence[tuple[str, Filters]], limit: int
+) -> None:
+    known: list[_Known] = []
+    hours = 0
+    for one, later, minutes in puts:
+        hours += later
+        at = NOW + timedelta(hours=hours, minutes=minutes)  # a clock that is an hour wrong now and then
+        a = replace(one.arrival, received_at=at)
+        words = frozenset({*one.words, *terms.of_arrival(a.sender, a.peer, a.control_id, a.sop_instance_uid)})
+        known.append(_Known(put(Transaction(conn), replace(one, arrival=a)), replace(one, arrival=a), words))
+    for text, filters in asked:
+        found = [int(row.id) for page in _pages(conn, text, filters, limit) for row in page.rows]
+        assert found == [one.id for one in reversed(known) if one.has(text, filters)], (text, filters)
+    conn.rollback()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@_A_STORE_AND_WHAT_IS_TYPED
 def test_every_page_together_is_what_a_plain_filter_finds(
     books: sa.Engine,
     bounds: Any,
@@ -246,19 +266,24 @@ def test_every_page_together_is_what_a_plain_filter_finds(
     limit: int,
 ) -> None:
     bounds(*way)
-    known: list[_Known] = []
     with books.connect() as conn:
-        hours = 0
-        for one, later, minutes in puts:
-            hours += later
-            at = NOW + timedelta(hours=hours, minutes=minutes)  # a clock that is an hour wrong now and then
-            a = replace(one.arrival, received_at=at)
-            words = frozenset({*one.words, *terms.of_arrival(a.sender, a.peer, a.control_id, a.sop_instance_uid)})
-            known.append(_Known(put(Transaction(conn), replace(one, arrival=a)), replace(one, arrival=a), words))
-        for text, filters in asked:
-            found = [int(row.id) for page in _pages(conn, text, filters, limit) for row in page.rows]
-            assert found == [one.id for one in reversed(known) if one.has(text, filters)], (text, filters)
-        conn.rollback()
+        _is_found(conn, puts, asked, limit)
+
+
+@pytest.mark.usefixtures("emptied")
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@_A_STORE_AND_WHAT_IS_TYPED
+def test_every_page_together_is_what_a_plain_filter_finds_on_postgresql(
+    shared_database: sa.Engine,
+    bounds: Any,
+    puts: Sequence[tuple[Put, int, int]],
+    asked: Sequence[tuple[str, Filters]],
+    way: Any,
+    limit: int,
+) -> None:
+    bounds(*way)
+    with shared_database.connect() as conn:
+        _is_found(conn, puts, asked, limit)
 
 
 async def test_a_rare_half_of_a_name_leaves_its_other_half_to_be_asked(store: GroupedStore, bounds: Any) -> None:
