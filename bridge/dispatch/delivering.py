@@ -5,9 +5,10 @@ but for the messages of one patient, which stay in order.
 """
 
 import asyncio
+import contextlib
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import structlog
@@ -34,7 +35,7 @@ from bridge.formats.hl7.reader import Message
 from bridge.settings import Settings
 from bridge.store import book, destinations, line
 from bridge.store.payloads import Payloads
-from bridge.store.port import Notice, Store, Transaction
+from bridge.store.port import Connection, Notice, Store, Transaction
 
 log = structlog.get_logger()
 
@@ -42,6 +43,8 @@ LONGEST_LOOK = 30.0
 """Seconds after which the line is looked at even where nobody said that something is in it."""
 BEHIND = 1.0
 """Seconds until another look where what is due stands behind something else."""
+AT_ONCE = 8
+"""Messages that are claimed in one transaction, with their first intentions: bounds how long others wait behind it."""
 ASTRAY = 8
 """Messages without a way that are taken in hand at once."""
 
@@ -80,7 +83,9 @@ class Delivering:
         )
         self._owner = store.worker
         self._active: set[asyncio.Task[None]] = set()
+        self._taking: asyncio.Task[bool] | None = None
         self._astray = True  # whether something without a way may stand in line
+        self._apart = False  # whether what is claimed next begins in transactions of its own
         self._broken: BaseException | None = None
         self._stopping = False
         self.wake = asyncio.Event()
@@ -119,23 +124,64 @@ class Delivering:
                 offers[name], one.asking = room, True
         if not offers and not self._astray:
             return False
-        renewed = [name for name in offers if self._destinations[name].renewed]
-        for name in renewed:
-            self._destinations[name].renewed = False
+        self._taking = asyncio.create_task(self._take_in_hand(offers), name="claim")
+        return await asyncio.shield(self._taking)  # the loop may end meanwhile: what is claimed is begun even so
+
+    async def _take_in_hand(self, offers: dict[str, Room]) -> bool:
         try:
-            claimed = await self._store.write(functools.partial(self._claim, offers=offers, renewed=renewed))
+            with self._asking(offers) as renewed:
+                if not (self._store.alone or self._astray or renewed) and not await self._is_claimable(offers):
+                    return False
+                claimed = await self._store.write(functools.partial(self._claim, offers=offers, renewed=renewed))
         except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
             log.error("line.not_claimed", error=type(problem).__name__)
             await self._clock.sleep(1.0)
             return True
+        except CommitUnknown:
+            raise
+        except Exception as problem:  # one of them cannot be begun: each begins by itself, and that one is held
+            if self._apart:
+                raise
+            log.warning("line.claimed_apart", error=type(problem).__name__)
+            self._apart = True
+            return True
+        self._apart = False
+        for taken in claimed:
+            if not taken.is_begun or taken.step is not None:
+                self._start(taken.work, taken.step)
+        return bool(claimed)
+
+    @contextlib.contextmanager
+    def _asking(self, offers: dict[str, Room]) -> Iterator[list[str]]:
+        """While the line is asked: of these destinations, those that have another token since theirs was refused."""
+        renewed = [name for name in offers if self._destinations[name].renewed]
+        for name in renewed:
+            self._destinations[name].renewed = False
+        try:
+            yield renewed
+        except BaseException:
+            for name in renewed:
+                self._destinations[name].renewed = True
+            raise
         finally:
             for name in offers:
                 self._destinations[name].asking = False
-        for taken in claimed:
-            self._start(InHand(taken, taken.state), None)
-        return bool(claimed)
 
-    def _claim(self, tx: Transaction, offers: dict[str, Room], renewed: Sequence[str]) -> list[line.Claimed]:
+    async def _is_claimable(self, offers: dict[str, Room]) -> bool:
+        """Whether it is worth a turn to write, which keeps all other processes waiting."""
+        now = self._clock.now()
+
+        def look(conn: Connection) -> bool:
+            for name, room in offers.items():
+                one, smaller = self._destinations[name], room.smaller()
+                if line.is_claimable(conn, at=now, destination=name, smaller=smaller, order_wait=self._order_wait):
+                    return True
+                one.backlog, one.due = line.waits(conn, name), line.next_due(conn, name)
+            return False
+
+        return await self._store.read(look)
+
+    def _claim(self, tx: Transaction, offers: dict[str, Room], renewed: Sequence[str]) -> list[Taken]:
         """What can be done now, of each destination; of one where there is nothing, when something will be."""
         now, taken = self._clock.now(), list[line.Claimed]()
         for name in renewed:  # what the last token cost is tried with the new one
@@ -147,7 +193,7 @@ class Delivering:
         for name, room in offers.items():
             one = self._destinations[name]
             before = len(taken)
-            while (most := room.at_once()) > 0:
+            while (most := min(room.at_once(), AT_ONCE - len(taken) + before)) > 0:
                 smaller = room.smaller()
                 found = line.claim(
                     tx,
@@ -165,7 +211,14 @@ class Delivering:
                     break
             one.backlog = line.waits(tx.conn, name)
             one.due = None if len(taken) > before else line.next_due(tx.conn, name)
-        return taken
+        return [self._taken(tx, each) for each in taken]
+
+    def _taken(self, tx: Transaction, claimed: line.Claimed) -> Taken:
+        """A message of orders begins in the transaction that claims it: one commit, not two."""
+        work = InHand(claimed, claimed.state)
+        if self._apart or claimed.kind != "hl7" or claimed.destination not in self._destinations:
+            return Taken(work, None, is_begun=False)
+        return Taken(work, self._first(tx, work))
 
     def _quiet(self) -> float:
         """Seconds until something can be done, as far as the last look showed it."""
@@ -204,6 +257,10 @@ class Delivering:
     def _reserved(self) -> int:
         """Places that are kept for messages which are about to be entered."""
         return sum(one.reserved for one in self._destinations.values())
+
+    @property
+    def _is_taking(self) -> bool:
+        return self._taking is not None and not self._taking.done()
 
     def reserve(self, name: str) -> bool:
         """Keep a place there for a message that is about to be entered. Whoever gets one gives it back by `begin`."""
@@ -245,11 +302,11 @@ class Delivering:
         self._stopping = True
         self._destinations.stop()
         deadline = self._clock.monotonic() + seconds
-        while (self._active or self._reserved) and (left := deadline - self._clock.monotonic()) > 0:
+        while (self._active or self._reserved or self._is_taking) and (left := deadline - self._clock.monotonic()) > 0:
             if self._active:
                 await asyncio.wait(self._active, timeout=left)
             else:
-                await self._clock.sleep(0.01)  # a message is being entered whose intention goes with it
+                await self._clock.sleep(0.01)  # a message is being entered, or claimed, whose intention goes with it
 
     # --- one message ----------------------------------------------------------------------------------------
 
@@ -300,10 +357,7 @@ class Delivering:
     async def _orders(self, destination: Destination, work: InHand, step: Post | None) -> None:
         """The drafts of a message, one after the other; its answer is written with what the last one came to."""
         if step is None:
-            document = json.loads(work.claimed.understood or "{}")
-            work.orders = orders_of(document)
-            work.doubts = doubts_from_json(document)
-            step = await self._moves.write(work, lambda tx: self._advance(tx, work))
+            step = await self._moves.write(work, lambda tx: self._first(tx, work))
 
         def then(tx: Transaction, told: Told) -> Post | None:
             work.told.append(told)
@@ -314,6 +368,13 @@ class Delivering:
 
         while step is not None:
             step = await self._sending.post(destination, work, step, then)
+
+    def _first(self, tx: Transaction, work: InHand) -> Post | None:
+        """The first intention of a message that was read before."""
+        document = json.loads(work.claimed.understood or "{}")
+        work.orders = orders_of(document)
+        work.doubts = doubts_from_json(document)
+        return self._advance(tx, work)
 
     def _advance(self, tx: Transaction, work: InHand) -> Post | None:
         """The next intention of the message. None: nothing is to be sent now, and the message stands as it should."""

@@ -43,10 +43,11 @@ class InHand:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A message that was claimed when it was entered, and its first intention; None where nothing is to be sent."""
+    """A message that was claimed, and its first intention; None where nothing is to be sent, or it is not begun yet."""
 
     work: InHand
     step: Post | None
+    is_begun: bool = True
 
 
 class Steps:

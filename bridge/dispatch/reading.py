@@ -164,7 +164,12 @@ class Reading:
         return await self._insist(lambda: self._store.read(work))
 
     async def _counted(self, most: int) -> list[line.Claimed]:
-        """The oldest messages, their attempt counted before they are read, so that a poison one cannot hide."""
+        """The oldest messages, their attempt counted before they are read, so that a poison one cannot hide.
+
+        Where others write as well, a turn to do so is asked for only where there is something.
+        """
+        if not self._store.alone and not await self._looked(line.has_received):
+            return []
         return await self._insist(lambda: self._store.write(lambda tx: line.next_received(tx, most)))
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:

@@ -71,16 +71,23 @@ class GroupedStore:
         """Begin a transaction that nobody writes beside."""
         raise NotImplementedError
 
-    def _end(self, conn: sa.Connection) -> None:
-        """Commit. Raises CommitUnknown where it is not known whether it took."""
+    def _mark(self, conn: sa.Connection, *, alone: bool) -> None:
+        """What the next work does can be undone."""
         raise NotImplementedError
 
-    def _reached(self, conn: sa.Connection, notices: Sequence[Notice]) -> int:
-        """The newest event, just before the commit; `notices` is what it will announce."""
+    def _undo(self, conn: sa.Connection, *, alone: bool) -> None:
+        """The work is not there, and its neighbours' is."""
+        raise NotImplementedError
+
+    def _end(self, conn: sa.Connection, reached: int, notices: Sequence[Notice]) -> None:
+        """Commit what is to be announced; `reached` is the newest event in it, 0 where there is none.
+
+        Raises CommitUnknown where it is not known whether it took.
+        """
         raise NotImplementedError
 
     def _committed(self, reached: int) -> None:
-        """It took; `reached` is the newest event. Before anybody hears of it."""
+        """It took; `reached` as in `_end`. Before anybody hears of it."""
         raise NotImplementedError
 
     def _goes_on(self, conn: sa.Connection) -> bool:
@@ -155,6 +162,7 @@ class GroupedStore:
 
     def _commit(self, conn: sa.Connection, group: list[Job]) -> None:
         notices: list[Notice] = []
+        reached = 0
         try:
             if self._broken is not None:
                 raise self._broken  # noqa: TRY301  every job of the group hears of it, as of what fails here
@@ -167,9 +175,8 @@ class GroupedStore:
                     self._jobs.put_back(left, urgent=sum(isinstance(one.future, Future) for one in left))
                     del group[number:]
                     break
-                self._run(conn, job, notices, alone=alone)
-            reached = self._reached(conn, notices)
-            self._end(conn)
+                reached = max(reached, self._run(conn, job, notices, alone=alone))
+            self._end(conn, reached, notices)
             self._committed(reached)
         except Exception as problem:  # noqa: BLE001  edge of the writer's loop: every job of the group is told
             cause = self._mapped(problem) if isinstance(problem, (sa.exc.DBAPIError, self.driver_error)) else problem
@@ -197,33 +204,24 @@ class GroupedStore:
         log.critical(event, error=error)
         self.on_fatal()
 
-    def _run(self, conn: sa.Connection, job: Job, notices: list[Notice], *, alone: bool) -> None:
-        """One work in its savepoint: what fails in it leaves its neighbours' work as it is. Alone it needs none."""
+    def _run(self, conn: sa.Connection, job: Job, notices: list[Notice], *, alone: bool) -> int:
+        """One work; its newest event. What fails in it leaves its neighbours' work as it is."""
         transaction = Transaction(conn)
-        cursor = conn.connection.cursor()
-        if not alone:
-            cursor.execute("SAVEPOINT work")
+        self._mark(conn, alone=alone)
         try:
             job.result = job.work(transaction)
         except (sa.exc.DBAPIError, self.driver_error) as cause:
             job.error = self._mapped(cause)
             if not self._goes_on(conn):
                 raise job.error from cause
-            self._undo(conn, cursor, alone=alone)
+            self._undo(conn, alone=alone)
         except Exception as error:  # noqa: BLE001  handed to the caller as it is
             job.error = error
-            self._undo(conn, cursor, alone=alone)
+            self._undo(conn, alone=alone)
         else:
             notices.extend(transaction.notices)
-        if not alone:
-            cursor.execute("RELEASE work")
-
-    def _undo(self, conn: sa.Connection, cursor: Any, *, alone: bool) -> None:
-        if alone:
-            conn.rollback()
-            self._begin(conn)
-        else:
-            cursor.execute("ROLLBACK TO work")
+            return transaction.reached
+        return 0
 
     def _tell(self, group: list[Job], notices: Sequence[Notice]) -> None:
         """Results to those who wait: threads at once, the loop in one call for the whole group."""

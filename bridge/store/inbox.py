@@ -71,7 +71,7 @@ _SAME_CONTROL_ID = Prepared(
     )
     .limit(1)
 )
-_RECORD = Prepared(event.insert())
+_RECORD = Prepared(event.insert().returning(event.c.id))
 _UNBAR = Prepared(barrier.delete().where(barrier.c.message_id == sa.bindparam("own_message")))
 _MOVE = Prepared(
     message.update().where(message.c.id == sa.bindparam("which"), message.c.state == sa.bindparam("before"))
@@ -193,7 +193,7 @@ def record(
     actor: str = "bridge",
 ) -> None:
     """A row of the message's history."""
-    _RECORD.run(
+    tx.reached = _RECORD.run(
         tx.conn,
         {
             "message_id": message_id,
@@ -203,7 +203,7 @@ def record(
             "reason": reason,
             "detail": json.dumps(detail, ensure_ascii=False) if detail else "",
         },
-    )
+    ).scalar()
 
 
 def move(

@@ -95,6 +95,9 @@ _NEXT_RECEIVED = Prepared(
     .values(attempts=message.c.attempts + 1)
     .returning(*(message.c[c] for c in _COLUMNS))
 )
+_ANY_RECEIVED = Prepared(
+    sa.select(message.c.id).where(message.c.state.in_(_written(State.RECEIVED)), _open(message)).limit(1)
+)
 _LEFT_OVER = Prepared(
     sa.select(*(message.c[c] for c in _COLUMNS))
     .where(message.c.state.in_(_written(State.RECEIVED)), _open(message), message.c.id <= sa.bindparam("upto"))
@@ -117,8 +120,8 @@ _BARRED = (
 )
 
 
-def _claiming(*more: sa.ColumnElement[bool]) -> Any:
-    """The oldest of what is due and may go on. `more` says which of it; what costs most to find out comes last."""
+def _may_go_on(*more: sa.ColumnElement[bool]) -> tuple[sa.ColumnElement[bool], ...]:
+    """What is due and may go on. `more` says which of it; what costs most to find out comes last."""
     due = sa.or_(
         _next.c.next_at.is_(None),
         _next.c.next_at <= sa.bindparam("now"),
@@ -127,9 +130,14 @@ def _claiming(*more: sa.ColumnElement[bool]) -> Any:
         sa.and_(_next.c.next_at > sa.bindparam("far_order"), _next.c.reason == AWAITING_ORDER),
     )
     stands = (_next.c.state.in_(_written(State.READY, State.RETRY)), _open(_next), _next.c.owner.is_(None), due)
+    return (*stands, *more, ~_HELD_UP, ~_BARRED)
+
+
+def _claiming(*more: sa.ColumnElement[bool]) -> Any:
+    """The oldest of what may go on."""
     oldest = (
         sa.select(_next.c.id)
-        .where(*stands, *more, ~_HELD_UP, ~_BARRED)
+        .where(*_may_go_on(*more))
         .order_by(_next.c.id)
         .limit(sa.bindparam("most"))
         .scalar_subquery()
@@ -143,12 +151,12 @@ def _claiming(*more: sa.ColumnElement[bool]) -> Any:
 
 
 _CLAIM = Prepared(_claiming())
-_CLAIM_OF = Prepared(
-    _claiming(
-        _next.c.destination == sa.bindparam("goes_to"),
-        sa.or_(_next.c.kind == "hl7", _next.c.size < sa.bindparam("smaller")),
-    )
+_GOES_THERE = (
+    _next.c.destination == sa.bindparam("goes_to"),
+    sa.or_(_next.c.kind == "hl7", _next.c.size < sa.bindparam("smaller")),
 )
+_CLAIM_OF = Prepared(_claiming(*_GOES_THERE))
+_ANY_OF = Prepared(sa.select(_next.c.id).where(*_may_go_on(*_GOES_THERE)).limit(1))
 _NEXT_DUE = Prepared(
     sa.select(sa.func.min(message.c.next_at)).where(
         message.c.state.in_(_written(State.RETRY)),
@@ -212,15 +220,23 @@ def next_received(tx: Transaction, limit: int) -> list[Claimed]:
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
 
 
+def has_received(conn: sa.Connection) -> bool:
+    """Whether `next_received` would find something at this moment: it costs no turn to ask."""
+    return _ANY_RECEIVED.run(conn).first() is not None
+
+
 def left_over(conn: sa.Connection, upto: int, limit: int) -> list[Claimed]:
     """The oldest messages that nobody has understood yet, of those that were there when the service started."""
     return [_claimed(row) for row in _LEFT_OVER.run(conn, {"upto": upto, "most": limit}).all()]
 
 
 def _asked(owner: str, limit: int, at: datetime, order_wait: float) -> dict[str, Any]:
+    return {"most": limit, "new_owner": owner, **_moments(at, order_wait)}
+
+
+def _moments(at: datetime, order_wait: float) -> dict[str, int]:
     now = millis(at)
-    far_order = now + round(order_wait * 1000) + 1000
-    return {"most": limit, "now": now, "far": now + LONGEST_WAIT, "far_order": far_order, "new_owner": owner}
+    return {"now": now, "far": now + LONGEST_WAIT, "far_order": now + round(order_wait * 1000) + 1000}
 
 
 def claim(
@@ -245,6 +261,14 @@ def claim(
     else:
         rows = _CLAIM_OF.run(tx.conn, {**asked, "goes_to": destination, "smaller": smaller}).all()
     return sorted((_claimed(row) for row in rows), key=lambda c: c.id)
+
+
+def is_claimable(
+    conn: sa.Connection, *, at: datetime, destination: str, smaller: int = ANY_SIZE, order_wait: float = FOR_EVER
+) -> bool:
+    """Whether `claim` would find something at this moment: it costs no turn to ask."""
+    asked = {**_moments(at, order_wait), "goes_to": destination, "smaller": smaller}
+    return _ANY_OF.run(conn, asked).first() is not None
 
 
 def claim_astray(tx: Transaction, owner: str, limit: int, known: Collection[str], *, at: datetime) -> list[Claimed]:

@@ -33,6 +33,7 @@ class Transaction:
     conn: sa.Connection
     notices: list[Notice] = field(default_factory=list)
     known: dict[Any, Any] = field(default_factory=dict)  # what was found out in this very transaction
+    reached: int = 0  # the newest event of its own
 
     def notify(self, topic: str, message_id: int = 0, value: Any = None) -> None:
         """Tell those who wait, once this is committed."""

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -39,40 +39,17 @@ from bridge.errors import (
     StoreRefused,
     StoreUnfit,
 )
-from bridge.store import marks, migrate, postgres_facts, quarantine, workers
+from bridge.store import marks, migrate, postgres_facts, postgres_turn, quarantine, workers
 from bridge.store.crew import Crew
 from bridge.store.durable import make_folder
 from bridge.store.follower import TOPICS, Follower
 from bridge.store.grouped import GroupedStore
 from bridge.store.port import Notice, Transaction, Work
-from bridge.store.postgres_engine import reader_engine, writer_engine
+from bridge.store.postgres_engine import reader_engine, turns_engine
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
-LOCK = migrate.WRITERS
-IDLE = 10.0
-"""Seconds that a process may think inside a transaction, after which the server ends its session. A group takes
-milliseconds. Whoever waits twice as long for his turn gives up, and nothing is kept."""
-_BEGIN = (
-    "SET LOCAL synchronous_commit = on; SET LOCAL statement_timeout = 0; "
-    f"SET LOCAL lock_timeout = {round(2 * IDLE * 1000)}; "
-    f"SET LOCAL idle_in_transaction_session_timeout = {round(IDLE * 1000)}; "
-    f"SELECT pg_advisory_xact_lock({LOCK})"
-)
-_END_IDLE = (
-    "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
-    "WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND l.objsubid = 1 "
-    "AND l.classid = %s AND l.objid = %s AND a.datname = current_database() "
-    "AND a.state LIKE 'idle in transaction%%' AND a.state_change < clock_timestamp() - %s * interval '1 second'"
-)
-_OWN = (
-    "UPDATE worker SET commits = commits + 1, seen_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint "
-    "WHERE name = %s AND gone_at IS NULL RETURNING commits, (SELECT max(id) FROM event), "
-    "EXISTS (SELECT FROM mark WHERE name = %s)"
-)
-_NEWEST = "SELECT max(id) FROM event"
-_WORD = "SELECT max(id), pg_notify('bridge', %s) FROM event"
 _OUTCOME = "UPDATE worker SET commits = commits WHERE name = %s RETURNING commits"
 _UNFIT = (psycopg.DataError, errors.ProgramLimitExceeded)
 """What a value brings about by itself. An entry of an index holds about 2,700 bytes (PostgreSQL, "B-Tree Indexes")."""
@@ -102,7 +79,7 @@ class PostgresStore(GroupedStore):
         keep_waiting: Collection[str] = (),
     ) -> None:
         """`keep_waiting` as for `line.recover`."""
-        super().__init__(writer_engine(address, prepare=prepare), reader_engine(address, prepare=prepare))
+        super().__init__(turns_engine(address, prepare=prepare), reader_engine(address, prepare=prepare))
         self.alone = False
         self.folder = folder
         self.lease = lease
@@ -113,6 +90,7 @@ class PostgresStore(GroupedStore):
         self._keep_waiting = keep_waiting
         self._commits = 0
         self._newest_before = 0
+        self._marked = False  # whether the next work can be undone as it is
         self._alive_at = self._turn_at = 0.0
         self._warned = False
         self._closing_at: float | None = None
@@ -161,11 +139,11 @@ class PostgresStore(GroupedStore):
             postgres_facts.require_usable(conn)
             migrate.require_newest(conn)
             conn.rollback()
-            self._lock(conn)
+            postgres_turn.take(conn)
             self._judge(conn, outside)
             workers.sign_on(conn, self.worker, self._roles, at=self._clock.now())
             self._newest_before = marks.newest(conn)
-            conn.commit()
+            postgres_turn.end(conn, "")
         self._registered = True
         self._alive_at = _since_boot()
         self._follower.begin(self._newest_before)
@@ -230,54 +208,46 @@ class PostgresStore(GroupedStore):
 
     # --- one transaction ----------------------------------------------------------------------------------------
 
-    def _lock(self, conn: sa.Connection) -> None:
-        """Wait for the turn. A turn that does not come is nobody's fault who waits: whoever has the lock and does
-        nothing with it loses it, should the server not have ended its session by itself.
-        """
-        raw: Any = conn.connection.driver_connection
-        try:
-            raw.execute(_BEGIN, prepare=False)
-        except errors.LockNotAvailable:
-            raw.rollback()
-            ended = raw.execute(_END_IDLE, (LOCK >> 32, LOCK & 0xFFFF_FFFF, IDLE)).fetchall()
-            raw.rollback()
-            log.warning("store.turn_not_come", ended=len(ended))
-            raise
-
     def _begin(self, conn: sa.Connection) -> None:
         began = _since_boot()
-        self._take_turn(conn)
-        row = conn.connection.cursor().execute(_OWN, (self.worker, marks.QUARANTINE)).fetchone()
-        if row is None:
+        own = self._take_turn(conn)
+        if own is None:
             self._fence(conn)
-        commits, newest, shut = row
-        if commits != self._commits + 1:
+        if own.commits != self._commits + 1:
             self._break(
                 Fenced("the database went back: what was committed is not in it. It is not the newest of its line"),
                 "store.history_lost",
-                f"{self._commits + 1 - commits} commits",
+                f"{self._commits + 1 - own.commits} commits",
             )
-        elif bool(shut) != bool(self.quarantine):
+        elif own.is_shut != bool(self.quarantine):
             self._break(Fenced("the quarantine began or is over: this process starts anew"), "store.quarantine", "")
         if self._broken is not None:
             raise self._broken
-        self._newest_before = newest or 0
+        self._newest_before = own.newest
         self._turn_at = began
+        self._marked = True
 
-    def _take_turn(self, conn: sa.Connection) -> None:
+    def _take_turn(self, conn: sa.Connection) -> postgres_turn.Own | None:
         """A session that ended since the last commit is replaced: nothing was begun in it, and nobody need know."""
         try:
-            conn.begin()
-            self._lock(conn)
+            return postgres_turn.take_with_own(conn, self.worker)
         except (sa.exc.DBAPIError, psycopg.Error):
             if self._goes_on(conn):
                 raise
             conn.invalidate()
             conn.rollback()
-            conn.begin()
-            self._lock(conn)
+            return postgres_turn.take_with_own(conn, self.worker)
 
-    def _fence(self, conn: sa.Connection) -> None:
+    def _mark(self, conn: sa.Connection, *, alone: bool) -> None:  # noqa: ARG002  the first mark comes with the turn
+        if not self._marked:
+            postgres_turn.mark(conn)
+        self._marked = False
+
+    def _undo(self, conn: sa.Connection, *, alone: bool) -> None:  # noqa: ARG002
+        postgres_turn.undo(conn)
+        self._marked = True
+
+    def _fence(self, conn: sa.Connection) -> NoReturn:
         row = conn.connection.cursor().execute(_OUTCOME, (self.worker,)).fetchone()
         if row is None:
             problem = Fenced("the database does not know this process: it is not the newest of its line")
@@ -287,23 +257,12 @@ class PostgresStore(GroupedStore):
             self._break(problem, "store.fenced", "gone")
         raise problem
 
-    def _reached(self, conn: sa.Connection, notices: Sequence[Notice]) -> int:
-        """The newest event; and a word to the others, which goes out with the commit."""
-        topics = sorted({n.topic for n in notices if n.topic in TOPICS and (n.topic != "ready" or not n.message_id)})
-        cursor = conn.connection.cursor()
-        if notices:
-            row = cursor.execute(_WORD, (f"{self.worker} {','.join(topics)}",)).fetchone()
-        else:
-            row = cursor.execute(_NEWEST).fetchone()
-        reached = int(row[0] or 0)
-        self._follower.skip(self._newest_before, reached)  # before it can see them
-        return reached
-
-    def _end(self, conn: sa.Connection) -> None:
+    def _end(self, conn: sa.Connection, reached: int, notices: Sequence[Notice]) -> None:
         raw: Any = conn.connection.driver_connection
+        self._follower.skip(self._newest_before, reached)  # before it can see them
         try:
             with self._warnings(conn):
-                conn.commit()
+                postgres_turn.end(conn, self._word(notices))
         except (sa.exc.DBAPIError, psycopg.Error) as cause:
             if not (raw.closed or raw.broken):
                 raise  # the server itself says that nothing took
@@ -311,6 +270,11 @@ class PostgresStore(GroupedStore):
         self._commits += 1
         if self._warned:
             raise CommitUnknown("the commit took here, and its standby did not say so")
+
+    def _word(self, notices: Sequence[Notice]) -> str:
+        """What the others are told; empty: nothing."""
+        topics = sorted({n.topic for n in notices if n.topic in TOPICS and (n.topic != "ready" or not n.message_id)})
+        return f"{self.worker} {','.join(topics)}" if notices else ""
 
     @contextlib.contextmanager
     def _warnings(self, conn: sa.Connection) -> Iterator[None]:
@@ -353,17 +317,17 @@ class PostgresStore(GroupedStore):
         """What `commits` came to; -1 where our row is not there. It is read in a commit of its own: where that one is
         on the standby, so is all that was before it, and a commit that was cut off while it waited is not.
         """
-        conn.begin()
-        self._lock(conn)  # whoever still commits for us holds it
+        postgres_turn.take(conn)  # whoever still commits for us holds it
         row = conn.connection.cursor().execute(_OUTCOME, (self.worker,)).fetchone()
         with self._warnings(conn):
-            conn.commit()
+            postgres_turn.end(conn, "")
         return -1 if row is None else int(row[0])
 
     def _committed(self, reached: int) -> None:
         self._alive_at = self._turn_at
-        self._newest_before = reached
-        self._epoch.note(reached)
+        if reached:
+            self._newest_before = reached
+            self._epoch.note(reached)
 
     def _goes_on(self, conn: sa.Connection) -> bool:
         if conn.invalidated:  # the library saw that it is cut, and raises at whoever looks at it again

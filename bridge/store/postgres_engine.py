@@ -72,8 +72,8 @@ def _equipped(engine: sa.Engine, *, prepare: bool) -> sa.Engine:
 
 
 def writer_engine(address: sa.URL, *, prepare: bool = True) -> sa.Engine:
-    """The one connection of a process that writes. READ COMMITTED: each statement sees what was committed before the
-    transaction got its turn.
+    """A connection of whoever changes the schema, or puts a copy back. READ COMMITTED: each statement sees what was
+    committed before it.
     """
     return _equipped(
         sa.create_engine(
@@ -85,6 +85,22 @@ def writer_engine(address: sa.URL, *, prepare: bool = True) -> sa.Engine:
         ),
         prepare=prepare,
     )
+
+
+def turns_engine(address: sa.URL, *, prepare: bool = True) -> sa.Engine:
+    """The one connection of a service that writes: neither the library nor the driver begins or ends a transaction on
+    it, but `postgres_turn`.
+    """
+    engine = _equipped(
+        sa.create_engine(address, poolclass=sa.pool.NullPool, connect_args=_REACH, use_native_hstore=False),
+        prepare=prepare,
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _connect(raw: psycopg.Connection[Any], _: Any) -> None:
+        raw.autocommit = True
+
+    return engine
 
 
 def reader_engine(address: sa.URL, *, prepare: bool = True) -> sa.Engine:

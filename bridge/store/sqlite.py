@@ -28,7 +28,6 @@ from bridge.store.port import Notice, Transaction, Work
 T = TypeVar("T")
 log = structlog.get_logger()
 
-_NEWEST = "SELECT max(id) FROM event"
 PATIENCE = 1.0
 """Seconds that a start waits for the lock of a service that was killed."""
 READER_CACHE = 256
@@ -55,6 +54,7 @@ class SqliteStore(GroupedStore):
         self.path = path
         self._epoch = marks.EpochFile(epoch_file or path.with_suffix(".epoch"))
         self._lock_fd = -1
+        self._marked = False  # whether a savepoint is set
         self._keep_waiting = keep_waiting
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -172,8 +172,26 @@ class SqliteStore(GroupedStore):
 
     def _begin(self, conn: sa.Connection) -> None:
         conn.begin()
+        self._marked = False
 
-    def _end(self, conn: sa.Connection) -> None:
+    def _mark(self, conn: sa.Connection, *, alone: bool) -> None:
+        """Alone it needs no savepoint."""
+        if alone:
+            return
+        cursor = conn.connection.cursor()
+        if self._marked:
+            cursor.execute("RELEASE work")
+        cursor.execute("SAVEPOINT work")
+        self._marked = True
+
+    def _undo(self, conn: sa.Connection, *, alone: bool) -> None:
+        if alone:
+            conn.rollback()
+            self._begin(conn)
+        else:
+            conn.connection.cursor().execute("ROLLBACK TO work")
+
+    def _end(self, conn: sa.Connection, reached: int, notices: Sequence[Notice]) -> None:  # noqa: ARG002  nobody else hears
         try:
             conn.commit()
         except sa.exc.DBAPIError as cause:
@@ -182,11 +200,9 @@ class SqliteStore(GroupedStore):
                 raise mapped from cause
             raise CommitUnknown("the store did not say whether the commit took") from cause
 
-    def _reached(self, conn: sa.Connection, notices: Sequence[Notice]) -> int:  # noqa: ARG002  nobody else hears
-        return int(conn.connection.cursor().execute(_NEWEST).fetchone()[0] or 0)
-
     def _committed(self, reached: int) -> None:
-        self._epoch.note(reached)
+        if reached:
+            self._epoch.note(reached)
 
     def _goes_on(self, conn: sa.Connection) -> bool:
         """SQLite itself rolls the whole transaction back where the disk is full, or fails."""

@@ -416,11 +416,11 @@ class FailsOnce:
         self.count = 0
         real = SqliteStore._end
 
-        def end(store: SqliteStore, conn: Any) -> None:
+        def end(store: SqliteStore, conn: Any, *told: Any) -> None:
             self.count += 1
             if self.count == 1:
                 raise error
-            real(store, conn)
+            real(store, conn, *told)
 
         self._patch, self._end = monkeypatch, end
 

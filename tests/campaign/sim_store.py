@@ -6,7 +6,7 @@ The statements, the savepoints and the groups are the product's. What is replace
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from bridge.errors import CommitUnknown, StoreFull
 from bridge.store.grouped import GROUP, Job
-from bridge.store.port import Work
+from bridge.store.port import Notice, Work
 from bridge.store.schema import metadata
 from bridge.store.sqlite import SqliteStore, writer_engine
 from tests.campaign.sim_loop import Life
@@ -123,7 +123,7 @@ class SimStore(SqliteStore):
         with self._engine.connect() as conn:
             return work(conn)
 
-    def _end(self, conn: sa.Connection) -> None:
+    def _end(self, conn: sa.Connection, reached: int, notices: Sequence[Notice]) -> None:
         """The commit, as the product takes it; the mishaps are the disk's."""
         if self._mishaps.full and not self._mishaps.quiet:
             conn.rollback()
@@ -131,7 +131,7 @@ class SimStore(SqliteStore):
         if self._fate == "lost":
             conn.rollback()
             raise CommitUnknown("the store did not say whether the commit took")
-        super()._end(conn)
+        super()._end(conn, reached, notices)
         if self._fate == "taken":
             raise CommitUnknown("the store did not say whether the commit took")
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from bridge.domain.states import State
 from bridge.errors import Fenced, StoreError, StoreRefused
-from bridge.store import inbox, line, listing, place, postgres, tasks, workers
+from bridge.store import inbox, line, listing, place, postgres, postgres_turn, tasks, workers
 from bridge.store.crew import Crew
 from bridge.store.port import Transaction
 from bridge.store.postgres import PostgresStore
@@ -199,11 +199,12 @@ from pathlib import Path
 import sqlalchemy as sa
 from bridge.clock import SystemClock
 from bridge.errors import BridgeError
-from bridge.store import inbox, postgres
+from bridge.store import inbox, postgres_turn
 from bridge.store.postgres import PostgresStore
 from tests.contract.test_store_contract import arrival
 
-postgres._BEGIN = postgres._BEGIN.replace(f"timeout = {round(postgres.IDLE * 1000)};", f"timeout = {sys.argv[3]};")
+own = f"timeout = {round(postgres_turn.IDLE * 1000)};"
+postgres_turn.BEGIN = postgres_turn.BEGIN.replace(own, f"timeout = {sys.argv[3]};")
 
 def work(tx):
     inbox.keep(tx, arrival("frozen"))
@@ -231,9 +232,9 @@ def frozen(emptied: sa.URL, tmp_path: Path, request: pytest.FixtureRequest, monk
     address = emptied.render_as_string(hide_password=False)
     command = [sys.executable, "-c", _FROZEN, address, str(tmp_path / "frozen"), str(request.param)]
     if not request.param:
-        ours = postgres._BEGIN.replace(f"lock_timeout = {round(2000 * postgres.IDLE)};", "lock_timeout = 300;")
-        monkeypatch.setattr(postgres, "_BEGIN", ours)
-        monkeypatch.setattr(postgres, "IDLE", 0.1)
+        ours = postgres_turn.BEGIN.replace(f"lock_timeout = {round(2000 * postgres_turn.IDLE)};", "lock_timeout = 300;")
+        monkeypatch.setattr(postgres_turn, "BEGIN", ours)
+        monkeypatch.setattr(postgres_turn, "IDLE", 0.1)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "inside\n"

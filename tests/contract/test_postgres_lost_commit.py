@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from bridge.errors import CommitUnknown, StoreError
-from bridge.store import inbox, postgres
+from bridge.store import inbox, postgres, postgres_turn
 from bridge.store.postgres import PostgresStore
 from bridge.store.schema import event, message
 from tests.contract.conftest import Join
@@ -31,7 +31,9 @@ def wire(emptied: sa.URL) -> Iterator[Wire]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server waits for nobody long."""
-    monkeypatch.setattr(postgres, "_BEGIN", postgres._BEGIN.replace(f"{round(postgres.IDLE * 1000)}", f"{SHORT}"))
+    monkeypatch.setattr(
+        postgres_turn, "BEGIN", postgres_turn.BEGIN.replace(f"{round(postgres_turn.IDLE * 1000)}", f"{SHORT}")
+    )
 
 
 async def identities(store: Any) -> list[str]:

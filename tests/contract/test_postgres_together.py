@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
+from psycopg import sql
 
 from bridge.domain.states import State
-from bridge.store import destinations, inbox, line, postgres, workers
+from bridge.store import destinations, inbox, line, postgres_turn, workers
 from bridge.store.port import Notice, Transaction
 from bridge.store.postgres import PostgresStore
 from bridge.store.postgres_engine import writer_engine
@@ -70,7 +71,7 @@ async def test_each_hears_what_the_others_did_once_and_in_order(
     join: Join, monkeypatch: pytest.MonkeyPatch, spoken: bool
 ) -> None:
     if not spoken:
-        monkeypatch.setattr(postgres, "_WORD", "SELECT max(id), %s FROM event")
+        monkeypatch.setattr(postgres_turn, "_WORD", sql.SQL("SELECT {word}"))
     pair = [join(poll=60.0 if spoken else 0.05) for _ in range(2)]
     ears = [Ears(store) for store in pair]
     made: list[list[int]] = [[], []]
@@ -99,7 +100,7 @@ async def test_an_answer_is_handed_to_the_process_that_waits_for_it(
     join: Join, monkeypatch: pytest.MonkeyPatch, spoken: bool
 ) -> None:
     if not spoken:
-        monkeypatch.setattr(postgres, "_WORD", "SELECT max(id), %s FROM event")
+        monkeypatch.setattr(postgres_turn, "_WORD", sql.SQL("SELECT {word}"))
     poll = 60.0 if spoken else 0.05
     receiver, dispatcher = join(poll=poll), join(poll=poll)
     ears = Ears(receiver)

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from bridge.store import workers
 from bridge.store.port import Transaction
-from bridge.store.postgres import LOCK, PostgresStore
+from bridge.store.postgres import PostgresStore
+from bridge.store.postgres_turn import LOCK
 
 WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
 

@@ -16,8 +16,9 @@ from bridge.clock import SystemClock
 from bridge.errors import StoreRefused
 from bridge.store import inbox, line, listing, migrate
 from bridge.store.port import Transaction
-from bridge.store.postgres import LOCK, PostgresStore
+from bridge.store.postgres import PostgresStore
 from bridge.store.postgres_engine import writer_engine
+from bridge.store.postgres_turn import LOCK
 from tests.contract.heard import PATIENCE
 from tests.contract.test_store_contract import NOW, arrival
 from tests.postgres_server import Server

@@ -1,0 +1,102 @@
+"""Orders that wait in line are claimed together, each with its first intention in that same transaction."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from bridge.dispatch.deciding import Deciding
+from bridge.dispatch.delivering import Delivering
+from bridge.store import line
+from tests.acceptance.scene import House, OpenHouse, order
+
+WAITING = 3
+
+
+@pytest.fixture
+async def in_line(house: OpenHouse) -> None:
+    """Orders of three patients stand in line, of a service that takes none in hand."""
+
+    async def never(_: Delivering) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Delivering, "run", never)
+        patch.setattr(Delivering, "reserve", lambda *_: False)
+        async with house(BRIDGE_HL7__REPLY_BUDGET="0.1") as it:
+            for number in range(1, WAITING + 1):
+                await it.hl7(order(f"C{number}", f"PL-{number}", patient=f"471{number}"))
+            assert [row.state for row in await it.messages()] == ["READY"] * WAITING
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many messages each claim found."""
+    found: list[int] = []
+    real = line.claim
+
+    def claim(*args: Any, **values: Any) -> list[line.Claimed]:
+        claimed = real(*args, **values)
+        found.append(len(claimed))
+        return claimed
+
+    monkeypatch.setattr(line, "claim", claim)
+    return found
+
+
+def standings(found: list[Any]) -> list[tuple[str, str]]:
+    return [(row.state, row.reason) for row in found]
+
+
+async def histories(it: House, found: list[Any]) -> list[list[str]]:
+    return [[event["state"] for event in (await it.show(row.id))["history"]] for row in found]
+
+
+@pytest.mark.usefixtures("in_line")
+async def test_what_waits_is_begun_in_the_transaction_that_claims_it(house: OpenHouse, claims: list[int]) -> None:
+    async with house() as it:
+        found = await it.settled(WAITING)
+        assert standings(found) == [("CREATED", "")] * WAITING
+        assert await histories(it, found) == [["RECEIVED", "READY", "INTENT", "CREATED"]] * WAITING
+        assert claims[0] == WAITING
+
+
+@pytest.mark.usefixtures("in_line")
+async def test_f28_one_that_cannot_be_begun_is_held_and_those_claimed_with_it_go_on(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Deciding.draft
+
+    def draft(self: Deciding, tx: Any, message_id: int, asked: Any) -> Any:
+        if message_id == 2:
+            raise ValueError("it cannot be decided")
+        return real(self, tx, message_id, asked)
+
+    monkeypatch.setattr(Deciding, "draft", draft)
+    async with house() as it:
+        found = await it.settled(WAITING)
+        assert standings(found) == [("CREATED", ""), ("HELD", "poison"), ("CREATED", "")]
+
+
+@pytest.mark.usefixtures("in_line")
+async def test_f43_a_service_that_ends_while_it_claims_sends_what_it_claimed(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an intention would stand behind which nothing was sent: a doubt that a person must settle."""
+    claiming, ends = threading.Event(), threading.Event()
+    real = Delivering._claim
+
+    def claim(self: Delivering, *args: Any, **values: Any) -> Any:
+        taken = real(self, *args, **values)
+        claiming.set()
+        ends.wait(10)
+        return taken
+
+    monkeypatch.setattr(Delivering, "_claim", claim)
+    async with house():
+        await asyncio.to_thread(claiming.wait, 10)
+        asyncio.get_running_loop().call_later(0.2, ends.set)  # the loop that claims is cancelled by then
+    monkeypatch.undo()
+    async with house() as again:
+        assert standings(await again.settled(WAITING)) == [("CREATED", "")] * WAITING
