@@ -44,7 +44,8 @@ LONGEST_LOOK = 30.0
 BEHIND = 1.0
 """Seconds until another look where what is due stands behind something else."""
 AT_ONCE = 8
-"""Messages that are claimed in one transaction, with their first intentions: bounds how long others wait behind it."""
+"""Messages of a destination that are claimed in one transaction, with their first intentions: bounds how long others
+wait behind it, and how many are in doubt where the process ends before it sends the first of them."""
 ASTRAY = 8
 """Messages without a way that are taken in hand at once."""
 
@@ -130,11 +131,13 @@ class Delivering:
     async def _take_in_hand(self, offers: dict[str, Room]) -> bool:
         try:
             with self._asking(offers) as renewed:
-                if not (self._store.alone or self._astray or renewed) and not await self._is_claimable(offers):
+                worth = self._store.alone or self._astray or renewed or await self._is_claimable(offers)
+                if self._stopping or not worth:
                     return False
                 claimed = await self._store.write(functools.partial(self._claim, offers=offers, renewed=renewed))
-        except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
+        except StoreError as problem:  # a full disk, or what one of them needs cannot be read: it is tried again
             log.error("line.not_claimed", error=type(problem).__name__)
+            self._apart = True
             await self._clock.sleep(1.0)
             return True
         except CommitUnknown:
@@ -147,7 +150,7 @@ class Delivering:
             return True
         self._apart = False
         for taken in claimed:
-            if not taken.is_begun or taken.step is not None:
+            if taken.step is not None or not (taken.is_begun or self._stopping):  # a start finds what is not begun
                 self._start(taken.work, taken.step)
         return bool(claimed)
 

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -24,6 +24,8 @@ from bridge.store.waiting import Waiting
 T = TypeVar("T")
 log = structlog.get_logger()
 
+LOOKING = 8
+"""Reads at once. They have threads of their own: those of the loop may all be converting Holters."""
 GROUP = 128
 """Works in one commit at the most: bounds how long the first of them waits."""
 
@@ -59,6 +61,7 @@ class GroupedStore:
         self.on_fatal: Callable[[], object] = lambda: None
         self._engine = engine
         self._readers = readers
+        self._looking = ThreadPoolExecutor(LOOKING, thread_name_prefix="store-reader")
         self._jobs: Waiting[Job] = Waiting()
         self._listeners: list[Listener] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -121,7 +124,7 @@ class GroupedStore:
         return future.result()
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        return await asyncio.to_thread(self.read_from_thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self._looking, self.read_from_thread, work)
 
     def read_from_thread(self, work: Callable[[sa.Connection], T]) -> T:
         try:

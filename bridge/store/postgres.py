@@ -9,7 +9,7 @@ arrival, ids that are committed in order. What it costs is in the README; readin
 A transaction begins with this process's own row of `worker`. That is its fence (whose row was taken away writes nothing
 any more), its sign of life, and the key by which the outcome of a commit is looked up that nobody answered: `commits`
 counts what took. A frozen process cannot keep the lock: a session that is idle inside a transaction is ended by the
-server after `IDLE`.
+server after `postgres_turn.IDLE`.
 """
 
 import asyncio
@@ -53,6 +53,8 @@ log = structlog.get_logger()
 _OUTCOME = "UPDATE worker SET commits = commits WHERE name = %s RETURNING commits"
 _UNFIT = (psycopg.DataError, errors.ProgramLimitExceeded)
 """What a value brings about by itself. An entry of an index holds about 2,700 bytes (PostgreSQL, "B-Tree Indexes")."""
+_INTERVENTION = "57"
+"""Class of SQLSTATE: the server ends the session (PostgreSQL, Appendix A, "Operator Intervention")."""
 AGAIN = 0.25
 """Seconds between two tries to reach a server that is away."""
 GIVE_UP = 5.0
@@ -287,8 +289,12 @@ class PostgresStore(GroupedStore):
             raw.remove_notice_handler(self._on_notice)
 
     def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
-        """The only word of a commit that did not wait for its standby (a person cancelled it) is a warning."""
-        self._warned = self._warned or notice.severity_nonlocalized == "WARNING"
+        """The only word of a commit that did not wait for its standby (a person cancelled it) is a warning. A server
+        that is stopped says farewell by one, too: behind an answer that says nothing, and without an answer the commit
+        is looked up.
+        """
+        says_farewell = (notice.sqlstate or "").startswith(_INTERVENTION)
+        self._warned = self._warned or (notice.severity_nonlocalized == "WARNING" and not says_farewell)
 
     def _resolve_lost(self, conn: sa.Connection, cause: Exception) -> None:
         """A COMMIT that nobody answered: looked up by its key, however long that takes; nothing is said until then."""
@@ -325,9 +331,8 @@ class PostgresStore(GroupedStore):
 
     def _committed(self, reached: int) -> None:
         self._alive_at = self._turn_at
-        if reached:
-            self._newest_before = reached
-            self._epoch.note(reached)
+        self._newest_before = max(reached, self._newest_before)
+        self._epoch.note(self._newest_before)  # of all processes: one that only looks must notice, too, what is lost
 
     def _goes_on(self, conn: sa.Connection) -> bool:
         if conn.invalidated:  # the library saw that it is cut, and raises at whoever looks at it again
@@ -387,9 +392,11 @@ class PostgresStore(GroupedStore):
         raise AssertionError("a read is done or raises")
 
     def _reading(self) -> sa.Connection:
-        """A connection that reads. Raises StoreError while the server is away."""
+        """A connection that reads. Raises StoreError while the server is away, or all of them are in use for long."""
         try:
             return self._readers.connect()
+        except sa.exc.TimeoutError as cause:
+            raise StoreError("the connections that read are all in use") from cause
         except (sa.exc.DBAPIError, psycopg.Error) as cause:
             raise self._mapped(cause) from cause
 

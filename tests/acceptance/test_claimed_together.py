@@ -8,6 +8,7 @@ import pytest
 
 from bridge.dispatch.deciding import Deciding
 from bridge.dispatch.delivering import Delivering
+from bridge.errors import StoreError
 from bridge.store import line
 from tests.acceptance.scene import House, OpenHouse, order
 
@@ -63,20 +64,27 @@ async def test_what_waits_is_begun_in_the_transaction_that_claims_it(house: Open
 
 
 @pytest.mark.usefixtures("in_line")
-async def test_f28_one_that_cannot_be_begun_is_held_and_those_claimed_with_it_go_on(
-    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "standing"),
+    [
+        (ValueError("it cannot be decided"), ("HELD", "poison")),
+        (StoreError("what it needs cannot be read"), ("READY", "")),
+    ],
+)
+async def test_f28_one_that_cannot_be_begun_holds_up_none_that_is_claimed_with_it(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch, error: Exception, standing: tuple[str, str]
 ) -> None:
+    """It is held; or, where it was the store that failed, it stays in line and is tried again."""
     real = Deciding.draft
 
     def draft(self: Deciding, tx: Any, message_id: int, asked: Any) -> Any:
         if message_id == 2:
-            raise ValueError("it cannot be decided")
+            raise error
         return real(self, tx, message_id, asked)
 
     monkeypatch.setattr(Deciding, "draft", draft)
     async with house() as it:
-        found = await it.settled(WAITING)
-        assert standings(found) == [("CREATED", ""), ("HELD", "poison"), ("CREATED", "")]
+        await it.until(lambda rows: standings(rows) == [("CREATED", ""), standing, ("CREATED", "")])
 
 
 @pytest.mark.usefixtures("in_line")

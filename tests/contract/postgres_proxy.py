@@ -9,6 +9,9 @@ import sqlalchemy as sa
 
 _COMMIT = b"COMMIT\x00"
 _LOCKS = b"pg_advisory_xact_lock"
+_FIELDS = b"SWARNING\x00VWARNING\x00C57P01\x00Mthe server is being stopped\x00\x00"
+_FAREWELL = b"N" + (len(_FIELDS) + 4).to_bytes(4, "big") + _FIELDS
+"""What a server says that is stopped at once (NoticeResponse, ERRCODE_ADMIN_SHUTDOWN), whatever was asked of it."""
 
 
 class Cut(StrEnum):
@@ -18,6 +21,7 @@ class Cut(StrEnum):
     AFTER = "before its answer came back"
     LATE = "and it reaches the server later, when its sender asks already"
     NEVER = "and the server does not hear that the wire is cut"
+    FAREWELL = "behind its answer, and the server says that it stops"
 
 
 class Wire:
@@ -30,6 +34,7 @@ class Wire:
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._left: tuple[socket.socket, bytes] | None = None
+        self._parting: socket.socket | None = None
         self.struck = threading.Event()
         self.url = server.set(port=self._listener.getsockname()[1])
         self._start(self._accept)
@@ -73,6 +78,10 @@ class Wire:
             if how is None:
                 server.sendall(data)
                 continue
+            if how is Cut.FAREWELL:
+                self._parting = server
+                server.sendall(data)
+                continue
             if how is Cut.AFTER:
                 cut.set()
                 server.sendall(data)
@@ -89,10 +98,15 @@ class Wire:
         while data := _received(server):
             if cut.is_set():
                 continue
+            parts = self._parting is server
             try:
-                client.sendall(data)
+                client.sendall(data + _FAREWELL if parts else data)
             except OSError:
                 return
+            if parts:
+                self._parting = None
+                self.struck.set()
+                break
         _end(client)
 
 

@@ -46,9 +46,11 @@ async def waits(store: GroupedStore, number: int, reason: str, seconds: float) -
 
 
 async def claim(store: GroupedStore, goes_to: str, most: int = 10, **values: Any) -> list[int]:
-    """The ids of what is claimed."""
+    """The ids of what is claimed; whoever asks beforehand is told whether there is something."""
     at = values.pop("at", NOW)
+    there = await store.read(lambda conn: line.is_claimable(conn, at=at, destination=goes_to, **values))
     found = await store.write(lambda tx: line.claim(tx, "me", most, at=at, destination=goes_to, **values))
+    assert there == bool(found)
     return [one.id for one in found]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from bridge.errors import StoreError
 from bridge.store import workers
 from bridge.store.port import Transaction
 from bridge.store.postgres import PostgresStore
-from bridge.store.postgres_engine import SCHEME
+from bridge.store.postgres_engine import READERS, SCHEME
 from tests.ports import free_port
 
 
@@ -37,3 +38,17 @@ async def test_a_session_that_ends_in_the_midst_of_a_work_is_a_store_error(
     for ended in await asyncio.gather(*works, return_exceptions=True):
         assert isinstance(ended, StoreError)
     assert await postgres_store.write(lambda tx: tx.conn.scalar(sa.text("SELECT 1"))) == 1
+
+
+@pytest.mark.peer
+async def test_a_read_that_finds_every_connection_in_use_is_a_store_error(
+    postgres_store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool: Any = postgres_store._readers.pool
+    monkeypatch.setattr(pool, "_timeout", 0.05)  # half a minute, else
+    in_use = [postgres_store._readers.connect() for _ in range(2 * READERS)]
+    with pytest.raises(StoreError):
+        await postgres_store.read(workers.there)
+    for one in in_use:
+        one.close()
+    assert len(await postgres_store.read(workers.there)) == 1

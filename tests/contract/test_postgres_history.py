@@ -135,6 +135,20 @@ async def test_f41_a_database_that_lost_its_newest_commit_in_its_own_place_is_in
     newcomer.close()
 
 
+async def test_f41_a_process_that_only_gives_signs_of_life_knows_how_far_the_others_came(
+    live: sa.URL, tmp_path: Path
+) -> None:
+    busy, idle = begun(live, tmp_path / "busy"), begun(live, tmp_path / "idle")
+    await kept(busy, "a")
+    await idle.write(lambda _: None)
+    newest = await busy.read(marks.newest)
+    idle.close()
+    busy.close()
+    found = marks.EpochFile(tmp_path / "idle" / "bridge.epoch").read()
+    assert found is not None
+    assert found.newest == newest
+
+
 async def test_f41_a_quarantine_ends_for_every_host_by_one_word(postgres: Server, live: sa.URL, tmp_path: Path) -> None:
     hosts = [tmp_path / "one", tmp_path / "other"]
     for host in hosts:

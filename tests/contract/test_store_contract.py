@@ -171,10 +171,14 @@ async def test_a_recording_that_waits_for_its_order_holds_nobody_up(store: Group
 
 
 async def test_f28_the_attempt_is_counted_before_the_message_is_read(store: GroupedStore) -> None:
-    await store.write(lambda tx: inbox.keep(tx, arrival("a")))
+    assert not await store.read(line.has_received)
+    kept = await store.write(lambda tx: inbox.keep(tx, arrival("a")))
+    assert await store.read(line.has_received)
     first = await store.write(lambda tx: line.next_received(tx, 10))
     second = await store.write(lambda tx: line.next_received(tx, 10))
     assert [first[0].attempts, second[0].attempts] == [1, 2]
+    await store.write(lambda tx: inbox.move(tx, kept.id, State.RECEIVED, State.READY, at=NOW))
+    assert not await store.read(line.has_received)
 
 
 async def _intend(store: GroupedStore, message_id: int, key: str, generation: int = 1) -> int:
