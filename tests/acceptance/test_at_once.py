@@ -1,6 +1,7 @@
 """Entered as it is kept: what then happens to faults, to the order of arrival, and to whoever is cut off (F28, A3)."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -515,14 +516,12 @@ async def test_f26_a_store_that_another_process_holds_is_answered_ar_and_nothing
     async with house() as it:
         await it.hl7(order("W1", "PL-W", patient="4799"))
         await it.up.store.write(lambda tx: tx.conn.connection.cursor().execute("PRAGMA busy_timeout=50"))
-        other = sqlite3.connect(it.folder / "bridge.db", isolation_level=None)
-        other.execute("BEGIN EXCLUSIVE")
-        answer: Answer = await intakes[0].accept(Envelope(order().encode(), "127.0.0.1"))
-        assert answer.body is not None
-        assert b"MSA|AR|C1" in answer.body
-        assert deliverings[0]._reserved == 0
-        other.execute("ROLLBACK")
-        other.close()
+        with contextlib.closing(sqlite3.connect(it.folder / "bridge.db", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            answer: Answer = await intakes[0].accept(Envelope(order().encode(), "127.0.0.1"))
+            assert answer.body is not None
+            assert b"MSA|AR|C1" in answer.body
+            assert deliverings[0]._reserved == 0
         assert field_of(await it.hl7(order()), "MSA", 3) == "task=4712"
 
 

@@ -23,7 +23,7 @@ from tests.acceptance.process import Service, settings
 from tests.acceptance.test_groups import THREE, an_object
 from tests.ports import free_port
 
-KILLS = int(os.environ.get("BRIDGE_GROUP_KILLS", "6"))
+KILLS = int(os.environ.get("BRIDGE_GROUP_KILLS", "3"))
 api = test_kill.api
 
 

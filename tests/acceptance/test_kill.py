@@ -18,7 +18,7 @@ from tests.acceptance.process import Sender, Service, api, await_work, settings
 from tests.ports import free_port
 
 __all__ = ["api"]
-KILLS = int(os.environ.get("BRIDGE_KILLS", "10"))
+KILLS = int(os.environ.get("BRIDGE_KILLS", "5"))
 
 
 @pytest.mark.campaign

@@ -49,7 +49,7 @@ def test_work_claimed_out_of_its_order_makes_the_cluster_red(monkeypatch: pytest
         missing("PostgreSQL")
     monkeypatch.setenv(cluster_sabotage.SWITCH, "1")
     said: list[str] = []
-    for minutes in (0.5, 1.5):
+    for minutes in (0.25, 1.5):
         result = cluster.run(20260301, minutes, said.append)
         for kept in (line.partition("is kept in ")[2] for line in said):
             shutil.rmtree(kept or "nothing", ignore_errors=True)
