@@ -105,16 +105,27 @@ class Delivering:
 
     async def run(self) -> None:
         """Until cancelled; `drain` waits for what is in flight."""
-        await self._destinations.begin()
-        for name, count in (await self._store.read(lambda c: line.astray(c, list(self._destinations)))).items():
-            if name:
-                log.error("destination.gone", destination=name, number=count)
+        while not await self._begun():
+            await self._clock.sleep(1.0)
         while True:
             self.wake.clear()
             if self._broken is not None:
                 raise self._broken
             if not await self._take():
                 await self._clock.wait(self.wake, self._quiet())
+
+    async def _begun(self) -> bool:
+        """What a start finds. False: the store does not say, and is to be asked again."""
+        try:
+            await self._destinations.begin()
+            found = await self._store.read(lambda conn: line.astray(conn, list(self._destinations)))
+        except StoreError as problem:
+            log.error("line.not_looked", error=type(problem).__name__)
+            return False
+        for name, count in found.items():
+            if name:
+                log.error("destination.gone", destination=name, number=count)
+        return True
 
     async def _take(self) -> bool:
         """Take in hand what can be done now. False: there is nothing more for the moment."""

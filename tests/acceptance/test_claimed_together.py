@@ -108,3 +108,23 @@ async def test_f43_a_service_that_ends_while_it_claims_sends_what_it_claimed(
     monkeypatch.undo()
     async with house() as again:
         assert standings(await again.settled(WAITING)) == [("CREATED", "")] * WAITING
+
+
+async def test_a_store_that_does_not_answer_as_the_service_starts_is_asked_again(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a database does that is restarted in that very moment; the process ended, and was started anew."""
+    real, refused = line.astray, list[Any]()
+
+    def astray(*args: Any, **values: Any) -> Any:
+        if not refused:
+            refused.append(args)
+            raise StoreError("it is away")
+        return real(*args, **values)
+
+    monkeypatch.setattr(line, "astray", astray)
+    async with house() as it:
+        await it.hl7(order())
+        assert standings(await it.settled(1)) == [("CREATED", "")]
+        assert not it.up.failed.is_set()
+    assert refused

@@ -59,6 +59,8 @@ class Pair:
             shutil.chown(new.folder, "postgres", "postgres")
         origin = ("-h", "127.0.0.1", "-p", str(self.primary.port), "-U", "postgres")
         new.run("pg_basebackup", *origin, "-D", str(new.folder), "-R", "-c", "fast", "-X", "stream", "--no-sync")
+        for lock in new.folder.glob(".s.PGSQL.*.lock"):  # of the sockets in the folder that was copied
+            lock.unlink()
         new.configure({})
         try:
             new.start()
