@@ -5,16 +5,16 @@ but for the messages of one patient, which stay in order.
 """
 
 import asyncio
-import contextlib
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
 
 from bridge.clock import Clock
 from bridge.dispatch.answers import Answers
+from bridge.dispatch.claiming import Claiming
 from bridge.dispatch.concluding import Told, concluded
 from bridge.dispatch.deciding import Deciding, Hold, Post, orders_of
 from bridge.dispatch.destination import Destination, Room
@@ -22,8 +22,8 @@ from bridge.dispatch.destinations import Destinations
 from bridge.dispatch.entering import Entered
 from bridge.dispatch.grouping import Grouping
 from bridge.dispatch.in_hand import UNTIL_TOLD, InHand, Moves, Taken
+from bridge.dispatch.insisting import insist
 from bridge.dispatch.objects import Objects
-from bridge.dispatch.policy import OF_DESTINATION
 from bridge.dispatch.recordings import CANNOT_CONVERT, Recordings, why
 from bridge.dispatch.routing import Routed, Routing
 from bridge.dispatch.sending import Sending
@@ -35,19 +35,9 @@ from bridge.formats.hl7.reader import Message
 from bridge.settings import Settings
 from bridge.store import book, destinations, line
 from bridge.store.payloads import Payloads
-from bridge.store.port import Connection, Notice, Store, Transaction
+from bridge.store.port import Notice, Store, Transaction
 
 log = structlog.get_logger()
-
-LONGEST_LOOK = 30.0
-"""Seconds after which the line is looked at even where nobody said that something is in it."""
-BEHIND = 1.0
-"""Seconds until another look where what is due stands behind something else."""
-AT_ONCE = 8
-"""Messages of a destination that are claimed in one transaction, with their first intentions: bounds how long others
-wait behind it, and how many are in doubt where the process ends before it sends the first of them."""
-ASTRAY = 8
-"""Messages without a way that are taken in hand at once."""
 
 
 class Delivering:
@@ -70,7 +60,6 @@ class Delivering:
         self._clock = clock
         self._answers = answers
         self._routing = Routing(settings)
-        self._order_wait = settings.recordings.order_wait
         self._moves = Moves(store, clock, answers)
         self._sending = Sending(destinations, self._moves, clock)
         self._recordings = Recordings(
@@ -83,10 +72,9 @@ class Delivering:
             settings.recordings,
         )
         self._owner = store.worker
+        self._claiming = Claiming(store, destinations, settings.recordings.order_wait, clock, self._first)
         self._active: set[asyncio.Task[None]] = set()
         self._taking: asyncio.Task[bool] | None = None
-        self._astray = True  # whether something without a way may stand in line
-        self._apart = False  # whether what is claimed next begins in transactions of its own
         self._broken: BaseException | None = None
         self._stopping = False
         self.wake = asyncio.Event()
@@ -98,154 +86,41 @@ class Delivering:
                 continue
             one = self._destinations.get(notice.value or "")
             if one is None:
-                self._astray = self._astray or notice.message_id != 0
+                self._claiming.astray = self._claiming.astray or notice.message_id != 0
                 self.wake.set()
             elif one.paused_until is None:  # else it is looked at when its pause is over
                 self.wake.set()
 
     async def run(self) -> None:
         """Until cancelled; `drain` waits for what is in flight."""
-        while not await self._begun():
-            await self._clock.sleep(1.0)
+        await self._destinations.begin()
+        look = functools.partial(self._store.read, lambda conn: line.astray(conn, list(self._destinations)))
+        for name, count in (await insist(self._clock, "line.not_looked", look)).items():
+            if name:
+                log.error("destination.gone", destination=name, number=count)
         while True:
             self.wake.clear()
             if self._broken is not None:
                 raise self._broken
             if not await self._take():
-                await self._clock.wait(self.wake, self._quiet())
-
-    async def _begun(self) -> bool:
-        """What a start finds. False: the store does not say, and is to be asked again."""
-        try:
-            await self._destinations.begin()
-            found = await self._store.read(lambda conn: line.astray(conn, list(self._destinations)))
-        except StoreError as problem:
-            log.error("line.not_looked", error=type(problem).__name__)
-            return False
-        for name, count in found.items():
-            if name:
-                log.error("destination.gone", destination=name, number=count)
-        return True
+                await self._clock.wait(self.wake, self._claiming.quiet())
 
     async def _take(self) -> bool:
         """Take in hand what can be done now. False: there is nothing more for the moment."""
-        offers: dict[str, Room] = {}
-        for name, one in self._destinations.items():
-            one.backlog, one.due, one.paused_until = True, None, one.look_again()
-            if one.paused_until is None and (room := one.room()).total > 0:
-                offers[name], one.asking = room, True
-        if not offers and not self._astray:
+        offers = self._claiming.offers()
+        if not offers and not self._claiming.astray:
             return False
         self._taking = asyncio.create_task(self._take_in_hand(offers), name="claim")
         return await asyncio.shield(self._taking)  # the loop may end meanwhile: what is claimed is begun even so
 
     async def _take_in_hand(self, offers: dict[str, Room]) -> bool:
-        try:
-            with self._asking(offers) as renewed:
-                worth = self._store.alone or self._astray or renewed or await self._is_claimable(offers)
-                if self._stopping or not worth:
-                    return False
-                claimed = await self._store.write(functools.partial(self._claim, offers=offers, renewed=renewed))
-        except StoreError as problem:  # a full disk, or what one of them needs cannot be read: it is tried again
-            log.error("line.not_claimed", error=type(problem).__name__)
-            self._apart = True
-            await self._clock.sleep(1.0)
+        claimed = await self._claiming.claim(offers)
+        if claimed is None:
             return True
-        except CommitUnknown:
-            raise
-        except Exception as problem:  # one of them cannot be begun: each begins by itself, and that one is held
-            if self._apart:
-                raise
-            log.warning("line.claimed_apart", error=type(problem).__name__)
-            self._apart = True
-            return True
-        self._apart = False
         for taken in claimed:
             if taken.step is not None or not (taken.is_begun or self._stopping):  # a start finds what is not begun
                 self._start(taken.work, taken.step)
         return bool(claimed)
-
-    @contextlib.contextmanager
-    def _asking(self, offers: dict[str, Room]) -> Iterator[list[str]]:
-        """While the line is asked: of these destinations, those that have another token since theirs was refused."""
-        renewed = [name for name in offers if self._destinations[name].renewed]
-        for name in renewed:
-            self._destinations[name].renewed = False
-        try:
-            yield renewed
-        except BaseException:
-            for name in renewed:
-                self._destinations[name].renewed = True
-            raise
-        finally:
-            for name in offers:
-                self._destinations[name].asking = False
-
-    async def _is_claimable(self, offers: dict[str, Room]) -> bool:
-        """Whether it is worth a turn to write, which keeps all other processes waiting."""
-        now = self._clock.now()
-
-        def look(conn: Connection) -> bool:
-            for name, room in offers.items():
-                one, smaller = self._destinations[name], room.smaller()
-                if line.is_claimable(conn, at=now, destination=name, smaller=smaller, order_wait=self._order_wait):
-                    return True
-                one.backlog, one.due = line.waits(conn, name), line.next_due(conn, name)
-            return False
-
-        return await self._store.read(look)
-
-    def _claim(self, tx: Transaction, offers: dict[str, Room], renewed: Sequence[str]) -> list[Taken]:
-        """What can be done now, of each destination; of one where there is nothing, when something will be."""
-        now, taken = self._clock.now(), list[line.Claimed]()
-        for name in renewed:  # what the last token cost is tried with the new one
-            line.hurry(tx, OF_DESTINATION, at=now, destination=name)
-        if self._astray:
-            known = list(self._destinations)
-            taken += line.claim_astray(tx, self._owner, ASTRAY, known, at=now)
-            self._astray = bool(taken) or bool(line.astray(tx.conn, known, but=line.GONE))
-        for name, room in offers.items():
-            one = self._destinations[name]
-            before = len(taken)
-            while (most := min(room.at_once(), AT_ONCE - len(taken) + before)) > 0:
-                smaller = room.smaller()
-                found = line.claim(
-                    tx,
-                    self._owner,
-                    most,
-                    at=now,
-                    destination=name,
-                    smaller=smaller,
-                    order_wait=self._order_wait,
-                )
-                for each in found:
-                    room.take(each)
-                taken += found
-                if len(found) < most:
-                    break
-            one.backlog = line.waits(tx.conn, name)
-            one.due = None if len(taken) > before else line.next_due(tx.conn, name)
-        return [self._taken(tx, each) for each in taken]
-
-    def _taken(self, tx: Transaction, claimed: line.Claimed) -> Taken:
-        """A message of orders begins in the transaction that claims it: one commit, not two."""
-        work = InHand(claimed, claimed.state)
-        if self._apart or claimed.kind != "hl7" or claimed.destination not in self._destinations:
-            return Taken(work, None, is_begun=False)
-        return Taken(work, self._first(tx, work))
-
-    def _quiet(self) -> float:
-        """Seconds until something can be done, as far as the last look showed it."""
-        now, monotonic = self._clock.now().timestamp(), self._clock.monotonic()
-        least = LONGEST_LOOK
-        for one in self._destinations.values():
-            if one.paused_until is not None:
-                least = min(least, one.paused_until - monotonic)
-            elif one.due is not None:
-                seconds = one.due / 1000 - now
-                one.backlog = one.backlog or seconds <= 0
-                least = min(least, seconds if seconds > 0 else BEHIND)
-        return max(least, 0.01)
 
     def _start(self, work: InHand, step: Post | None, *, paced: bool = False) -> None:
         destination = self._destinations.get(work.claimed.destination)
@@ -261,8 +136,7 @@ class Delivering:
             destination.end(work.claimed)
         if not task.cancelled() and task.exception() is not None:
             self._broken = task.exception()
-        waits = self._astray or any(one.backlog and one.pause() <= 0 for one in self._destinations.values())
-        if waits or work.state is State.RETRY or self._broken is not None:
+        if self._claiming.waits() or work.state is State.RETRY or self._broken is not None:
             self.wake.set()
 
     # --- a message that is sent in the breath that enters it ---------------------------------------------------
@@ -313,7 +187,7 @@ class Delivering:
 
     async def drain(self, seconds: float) -> None:
         """Let what is in flight come to its outcome (F43); nothing more is taken in hand."""
-        self._stopping = True
+        self._stopping = self._claiming.is_over = True
         self._destinations.stop()
         deadline = self._clock.monotonic() + seconds
         while (self._active or self._reserved or self._is_taking) and (left := deadline - self._clock.monotonic()) > 0:

@@ -7,6 +7,7 @@ import structlog
 from bridge.clock import Clock
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.destination import Destination
+from bridge.dispatch.insisting import insist
 from bridge.dispatch.policy import OF_DESTINATION, Decision, PauseDestination, Reason, Retry
 from bridge.errors import SettingsError, StoreError
 from bridge.settings import CardioSettings
@@ -65,13 +66,7 @@ class Destinations(Mapping[str, Destination]):
             destinations.begin(tx, list(self._all), at=self._clock.now())
             return line.limited_until(tx.conn, Reason.RATE_LIMITED)
 
-        while True:
-            try:
-                limits = await self._store.write(work)
-                break
-            except StoreError as problem:  # a full disk: nothing is lost, and it is tried again
-                log.error("destination.not_noted", error=type(problem).__name__)
-                await self._clock.sleep(1.0)
+        limits = await insist(self._clock, "destination.not_noted", lambda: self._store.write(work))
         now, monotonic = self._clock.now().timestamp() * 1000, self._clock.monotonic()
         for name, until in limits.items():
             seconds = min(until - now, line.LONGEST_WAIT) / 1000  # a clock that was set back makes it no longer (F25)

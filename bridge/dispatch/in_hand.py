@@ -9,11 +9,12 @@ from bridge.clock import Clock
 from bridge.dispatch.answers import Answers
 from bridge.dispatch.concluding import Told
 from bridge.dispatch.deciding import Hold, Post, WaitForOrder, WaitForRelease
+from bridge.dispatch.insisting import insist
 from bridge.dispatch.understand import UnderstoodOrder
 from bridge.domain.recording import Recording, Selection
 from bridge.domain.states import State
 from bridge.domain.verdict import Problem
-from bridge.errors import StoreConflict, StoreError
+from bridge.errors import StoreConflict
 from bridge.formats.hl7.reader import Message
 from bridge.store import inbox, line
 from bridge.store.port import Store, T, Transaction
@@ -104,12 +105,7 @@ class Moves(Steps):
 
     async def insist(self, work: InHand, write: Writing[T]) -> T:
         """Write until it is kept: a full disk is waited out, since what a POST came to stands nowhere else."""
-        while True:
-            try:
-                return await self.write(work, write)
-            except StoreError as problem:
-                log.error("message.not_settled", error=type(problem).__name__)
-                await self._clock.sleep(1.0)
+        return await insist(self._clock, "message.not_settled", lambda: self.write(work, write))
 
     async def hold(self, work: InHand, reason: str, detail: dict[str, Any]) -> None:
         """A person must look; what was sent already stays as it is."""

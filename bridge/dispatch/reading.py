@@ -7,7 +7,7 @@ nor reads samples.
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -18,6 +18,7 @@ from bridge.dispatch.apart import survive
 from bridge.dispatch.delivering import Delivering
 from bridge.dispatch.entering import Entering
 from bridge.dispatch.in_hand import Taken
+from bridge.dispatch.insisting import insist
 from bridge.dispatch.objects import Objects
 from bridge.dispatch.understand import Understood, understand_message, understand_recording
 from bridge.domain.states import State
@@ -157,11 +158,11 @@ class Reading:
 
     async def _survive(self, claimed: Sequence[line.Claimed]) -> bool:
         """Whether they can be read. A payload store that does not answer says nothing of them: they are tried again."""
-        return await self._insist(lambda: survive(claimed, self._payloads, self._settings))
+        return await insist(self._clock, "line.not_read", lambda: survive(claimed, self._payloads, self._settings))
 
     async def _looked(self, work: Callable[[Connection], T]) -> T:
         """A look into the store."""
-        return await self._insist(lambda: self._store.read(work))
+        return await insist(self._clock, "line.not_read", lambda: self._store.read(work))
 
     async def _counted(self, most: int) -> list[line.Claimed]:
         """The oldest messages, their attempt counted before they are read, so that a poison one cannot hide.
@@ -170,16 +171,8 @@ class Reading:
         """
         if not self._store.alone and not await self._looked(line.has_received):
             return []
-        return await self._insist(lambda: self._store.write(lambda tx: line.next_received(tx, most)))
-
-    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask until a store answers: on a full disk, say, nothing is lost by it."""
-        while True:
-            try:
-                return await ask()
-            except StoreError as problem:
-                log.error("line.not_read", error=type(problem).__name__)
-                await self._clock.sleep(1.0)
+        count = functools.partial(line.next_received, limit=most)
+        return await insist(self._clock, "line.not_read", lambda: self._store.write(count))
 
     async def _take_in(self, claimed: Sequence[line.Claimed], messages: Mapping[int, Message]) -> None:
         if not claimed:

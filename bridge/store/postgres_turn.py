@@ -65,7 +65,6 @@ def take_with_own(conn: sa.Connection, worker: str) -> Own | None:
     """
     own = _OWN.format(worker=worker, mark=marks.QUARANTINE).as_string(None)
     cursor = _taken(conn, f"{BEGIN}; {own}; {_MARK}")
-    cursor.nextset()
     while cursor.description is None or cursor.description[0].name != "commits":
         cursor.nextset()
     row = cursor.fetchone()

@@ -12,19 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.scene import order
+from tests.acceptance.scene import on_loopback, order
 
 
 def settings(folder: Path, address: str, **more: str) -> dict[str, str]:
     """Settings of a bridge with its store in that folder and that API; `more` are its own."""
     return {
+        **on_loopback(folder),
         "BRIDGE_STORE__URL": f"sqlite:///{folder}/bridge.db",
-        "BRIDGE_STORE__PAYLOADS": f"{folder}/payloads",
-        "BRIDGE_STORE__MIN_FREE": "1 MiB",
-        "BRIDGE_STORE__BALLAST": "64 KiB",
-        "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
-        "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
-        "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
         "BRIDGE_CARDIO__BASE_URL": address,
         "BRIDGE_CARDIO__ORGANIZATION_PATH": "sandbox-hospital",
         "BRIDGE_CARDIO__TOKEN": "sandbox-token",

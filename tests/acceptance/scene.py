@@ -68,16 +68,23 @@ class House:
         return found
 
 
-def surroundings(folder: Path, base_url: str) -> dict[str, str]:
-    """What a bridge on loopback is told, but for its store: everything of it is in this folder."""
+def on_loopback(folder: Path) -> dict[str, str]:
+    """A bridge's payloads in this folder, little room that it keeps free, and its doors, wherever there is a port."""
     return {
-        "BRIDGE_SITE__TIME_ZONE": "Europe/Berlin",
         "BRIDGE_STORE__PAYLOADS": f"{folder}/payloads",
         "BRIDGE_STORE__MIN_FREE": "1 MiB",
         "BRIDGE_STORE__BALLAST": "64 KiB",
         "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
         "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
         "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
+    }
+
+
+def surroundings(folder: Path, base_url: str) -> dict[str, str]:
+    """What a bridge on loopback is told, but for its store: everything of it is in this folder."""
+    return {
+        **on_loopback(folder),
+        "BRIDGE_SITE__TIME_ZONE": "Europe/Berlin",
         "BRIDGE_CONSOLE__SIGN_IN": "false",
         "BRIDGE_CARDIO__BASE_URL": base_url,
         "BRIDGE_CARDIO__ORGANIZATION_PATH": "test-hospital",

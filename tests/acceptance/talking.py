@@ -9,6 +9,7 @@ from bridge.sandbox.cardio_api import Sandbox
 from bridge.serving import open_socket, serving
 from bridge.settings import load
 from tests.acceptance.receiver import acknowledge, receiving
+from tests.acceptance.scene import on_loopback
 from tests.acceptance.talk import Talk
 
 STRICT = (
@@ -43,16 +44,11 @@ async def talking(folder: Path, **environment: str) -> AsyncIterator[Talk]:
         sock = open_socket("127.0.0.1", 0, setting="sandbox")
         address = await stack.enter_async_context(serving(api.application(), sock))
         values = {
+            **on_loopback(folder),
             "BRIDGE_SITE__TIME_ZONE": "Europe/Berlin",
             "BRIDGE_STORE__URL": f"sqlite:///{folder}/bridge.db",
-            "BRIDGE_STORE__PAYLOADS": f"{folder}/payloads",
-            "BRIDGE_STORE__MIN_FREE": "1 MiB",
-            "BRIDGE_STORE__BALLAST": "64 KiB",
-            "BRIDGE_HL7__LISTEN": "127.0.0.1:0",
             "BRIDGE_HL7__LISTENERS": _listeners(his.address),
             "BRIDGE_HL7__SENDERS": '{"OSLO|*" = {time_zone = "Europe/Oslo", order_response = "ack"}}',
-            "BRIDGE_DICOM__LISTEN": "127.0.0.1:0",
-            "BRIDGE_CONSOLE__LISTEN": "127.0.0.1:0",
             "BRIDGE_CARDIO__BASE_URL": f"http://{address}",
             "BRIDGE_CARDIO__ORGANIZATION_PATH": "test-hospital",
             "BRIDGE_CARDIO__TOKEN": "test-token",

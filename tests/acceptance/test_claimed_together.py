@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bridge.dispatch.claiming import Claiming
 from bridge.dispatch.deciding import Deciding
 from bridge.dispatch.delivering import Delivering
 from bridge.errors import StoreError
@@ -93,15 +94,15 @@ async def test_f43_a_service_that_ends_while_it_claims_sends_what_it_claimed(
 ) -> None:
     """Else an intention would stand behind which nothing was sent: a doubt that a person must settle."""
     claiming, ends = threading.Event(), threading.Event()
-    real = Delivering._claim
+    real = Claiming._claim
 
-    def claim(self: Delivering, *args: Any, **values: Any) -> Any:
+    def claim(self: Claiming, *args: Any, **values: Any) -> Any:
         taken = real(self, *args, **values)
         claiming.set()
         ends.wait(10)
         return taken
 
-    monkeypatch.setattr(Delivering, "_claim", claim)
+    monkeypatch.setattr(Claiming, "_claim", claim)
     async with house():
         await asyncio.to_thread(claiming.wait, 10)
         asyncio.get_running_loop().call_later(0.2, ends.set)  # the loop that claims is cancelled by then
