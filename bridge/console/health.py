@@ -5,7 +5,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from bridge.console.desk import OfDesk
 from bridge.console.metrics import CONTENT_TYPE
-from bridge.errors import BridgeError, StoreError
+from bridge.errors import BridgeError
 
 router = APIRouter(tags=["health"])
 
@@ -28,10 +28,7 @@ async def readyz(desk: OfDesk) -> Response:
     return PlainTextResponse("ready\n")
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses={503: {"description": "The store is not there."}})
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(desk: OfDesk) -> Response:
     """Prometheus' text format; every name is documented in deploy/metrics.md."""
-    try:
-        return Response(await desk.metrics.text(), media_type=CONTENT_TYPE)
-    except StoreError as problem:
-        return PlainTextResponse(f"the store cannot be read: {type(problem).__name__}\n", status_code=503)
+    return Response(await desk.metrics.text(), media_type=CONTENT_TYPE)

@@ -1,5 +1,6 @@
 """`/metrics`: Prometheus' text format. No label carries a patient or an order, and none grows with the traffic."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,15 +12,19 @@ from prometheus_client.registry import Collector
 from bridge import logs
 from bridge.clock import Clock
 from bridge.domain.states import State
+from bridge.errors import StoreError
 from bridge.settings import Rule
-from bridge.store import alarms, outbound, untold
+from bridge.store import outbound, untold
+from bridge.store.alarms import counts
 from bridge.store.gauges import Gauges, gauges
 from bridge.store.payloads import Payloads
-from bridge.store.port import Connection, Store
+from bridge.store.port import Store
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SHARE = 20
 """A look into a large store takes a twentieth of the time at the most: what was seen holds for that much longer."""
+_PATIENCE = 5.0
+"""Seconds that a scrape waits for the store; Prometheus gives up after 10 ("scrape_timeout")."""
 _TOLD = dict.fromkeys((outbound.WAITING, outbound.SENT, outbound.HELD, untold.DROPPED), 0)
 """What becomes of messages and reports of our own."""
 
@@ -30,62 +35,80 @@ class Metrics:
     def __init__(self, store: Store, payloads: Payloads, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._seen = Gauges()
-        self._alarms: Mapping[str, int] = {}
+        self._seen: _Seen | None = None
         self._until = float("-inf")
+        self._looking: asyncio.Task[None] | None = None
         self._registry = CollectorRegistry()
-        self._registry.register(_Families(lambda: self._seen, lambda: self._alarms, payloads))
+        self._registry.register(_Families(lambda: self._seen, payloads))
         ProcessCollector(registry=self._registry)  # memory, open files, CPU of this process
 
     async def text(self) -> bytes:
-        """What a scrape gets. Raises StoreError."""
-        if time.monotonic() >= self._until:
-            began = time.monotonic()
-            self._seen, self._alarms = await self._store.read(self._look)
-            self._until = time.monotonic() + _SHARE * (time.monotonic() - began)
+        """What a scrape gets; where the store cannot be read, that, and what is known without it."""
+        if self._looking is None and time.monotonic() >= self._until:
+            self._looking = asyncio.create_task(self._look())
+        if self._looking is not None:
+            _, late = await asyncio.wait({self._looking}, timeout=_PATIENCE)
+            if late:  # one look at a time: the next scrape waits for the same one
+                self._seen = None
         return generate_latest(self._registry)
 
-    def _look(self, conn: Connection) -> tuple[Gauges, Mapping[str, int]]:
-        return gauges(conn, at=self._clock.now()), alarms.counts(conn)
+    async def _look(self) -> None:
+        began = time.monotonic()
+        try:
+            self._seen = await self._store.read(lambda conn: _Seen(gauges(conn, at=self._clock.now()), counts(conn)))
+            self._until = time.monotonic() + _SHARE * (time.monotonic() - began)
+        except StoreError:
+            self._seen = None
+        finally:
+            self._looking = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    store: Gauges
+    alarms: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class _Families(Collector):
-    seen: Callable[[], Gauges]
-    alarms: Callable[[], Mapping[str, int]]
+    seen: Callable[[], _Seen | None]
     payloads: Payloads
 
     def collect(self) -> Iterator[Metric]:
-        """Each family; a state that no message is in is there as 0, so that its absence means nothing."""
-        now = self.seen()
-        states = {state.value: now.states.get(state, 0) for state in State}
-        yield _labelled("bridge_messages", "Messages by state.", "state", states)
-        yield _one("bridge_in_doubt", "Messages with a POST whose outcome is not known.", now.doubts)
-        yield _one("bridge_in_doubt_oldest_seconds", "Age of the oldest doubt.", now.oldest_doubt)
-        yield _one("bridge_held", "Messages that a person must look at.", states[State.HELD])
-        queue = {**dict.fromkeys(now.down, 0), **now.queue}
-        yield _labelled("bridge_queue", "Messages to be sent, by destination.", "destination", queue)
-        yield _one("bridge_queue_oldest_seconds", "Time since the oldest of them was received.", now.oldest_ready)
-        up = {name: int(not down) for name, down in now.down.items()}
-        yield _labelled("bridge_destination_up", "1 where the destination is sent to.", "destination", up)
-        yield _labelled("bridge_outbound", "HL7 messages of our own by state.", "state", {**_TOLD, **now.outbound})
-        yield _labelled(
-            "bridge_commitment", "Storage commitment reports by state.", "state", {**_TOLD, **now.commitment}
-        )
-        yield _one("bridge_anomalies", "Tasks that a person must settle.", now.anomalies)
-        yield _one("bridge_watched", "Tasks whose processing is waited for.", now.watched)
-        yield _one("bridge_quarantine", "1 where nothing is sent until a person releases it.", int(now.quarantine))
+        """Each family. What is the store's is absent while it cannot be read, so that nothing old is taken for now."""
+        seen = self.seen()
+        yield _one("bridge_store_up", "1 where the store can be read.", int(seen is not None))
+        if seen is not None:
+            yield from _of_store(seen.store)
+            rules = {rule.value: seen.alarms.get(rule.value, 0) for rule in Rule if rule is not Rule.TEST}
+            yield _labelled("bridge_alarms", "Alarms that are on, by rule.", "rule", rules)
         yield _one(
             "bridge_room_bytes", "Free above store.min_free; below 0 nothing new is taken.", self.payloads.free()
         )
         yield _one("bridge_ballast_missing_bytes", "What was given up on a full disk.", self.payloads.ballast_missing())
-        yield _labelled("bridge_workers", "Processes at work on the store, by role.", "role", now.workers)
-        on = self.alarms()
-        rules = {rule.value: on.get(rule.value, 0) for rule in Rule if rule is not Rule.TEST}
-        yield _labelled("bridge_alarms", "Alarms that are on, by rule.", "rule", rules)
         dropped = CounterMetricFamily("bridge_log_lines_dropped", "Log lines that never came out.")
         dropped.add_metric([], logs.SINK.dropped)
         yield dropped
+
+
+def _of_store(now: Gauges) -> Iterator[Metric]:
+    """A state that no message is in is there as 0, so that its absence means nothing."""
+    states = {state.value: now.states.get(state, 0) for state in State}
+    yield _labelled("bridge_messages", "Messages by state.", "state", states)
+    yield _one("bridge_in_doubt", "Messages with a POST whose outcome is not known.", now.doubts)
+    yield _one("bridge_in_doubt_oldest_seconds", "Age of the oldest doubt.", now.oldest_doubt)
+    yield _one("bridge_held", "Messages that a person must look at.", states[State.HELD])
+    queue = {**dict.fromkeys(now.down, 0), **now.queue}
+    yield _labelled("bridge_queue", "Messages to be sent, by destination.", "destination", queue)
+    yield _one("bridge_queue_oldest_seconds", "Time since the oldest of them was received.", now.oldest_ready)
+    up = {name: int(not down) for name, down in now.down.items()}
+    yield _labelled("bridge_destination_up", "1 where the destination is sent to.", "destination", up)
+    yield _labelled("bridge_outbound", "HL7 messages of our own by state.", "state", {**_TOLD, **now.outbound})
+    yield _labelled("bridge_commitment", "Storage commitment reports by state.", "state", {**_TOLD, **now.commitment})
+    yield _one("bridge_anomalies", "Tasks that a person must settle.", now.anomalies)
+    yield _one("bridge_watched", "Tasks whose processing is waited for.", now.watched)
+    yield _one("bridge_quarantine", "1 where nothing is sent until a person releases it.", int(now.quarantine))
+    yield _labelled("bridge_workers", "Processes at work on the store, by role.", "role", now.workers)
 
 
 def _one(name: str, text: str, value: float) -> Metric:

@@ -55,6 +55,9 @@ _UNFIT = (psycopg.DataError, errors.ProgramLimitExceeded)
 """What a value brings about by itself. An entry of an index holds about 2,700 bytes (PostgreSQL, "B-Tree Indexes")."""
 _INTERVENTION = "57"
 """Class of SQLSTATE: the server ends the session (PostgreSQL, Appendix A, "Operator Intervention")."""
+_QUEUE_FILLS = "asyncQueueFillWarning"
+"""The server's function that warns of a queue of NOTIFY which fills (PostgreSQL, src/backend/commands/async.c); the
+words of the warning are in the server's language."""
 AGAIN = 0.25
 """Seconds between two tries to reach a server that is away."""
 GIVE_UP = 5.0
@@ -291,10 +294,14 @@ class PostgresStore(GroupedStore):
     def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
         """The only word of a commit that did not wait for its standby (a person cancelled it) is a warning. A server
         that is stopped says farewell by one, too: behind an answer that says nothing, and without an answer the commit
-        is looked up.
+        is looked up. A third one is of what is told to others.
         """
-        says_farewell = (notice.sqlstate or "").startswith(_INTERVENTION)
-        self._warned = self._warned or (notice.severity_nonlocalized == "WARNING" and not says_farewell)
+        if notice.severity_nonlocalized != "WARNING" or (notice.sqlstate or "").startswith(_INTERVENTION):
+            return
+        if notice.source_function == _QUEUE_FILLS:
+            log.warning("store.words_pile_up")
+            return
+        self._warned = True
 
     def _resolve_lost(self, conn: sa.Connection, cause: Exception) -> None:
         """A COMMIT that nobody answered: looked up by its key, however long that takes; nothing is said until then."""

@@ -111,6 +111,36 @@ async def test_f43_a_service_that_ends_while_it_claims_sends_what_it_claimed(
         assert standings(await again.settled(WAITING)) == [("CREATED", "")] * WAITING
 
 
+@pytest.mark.usefixtures("in_line")
+async def test_f43_a_service_that_ends_while_it_looks_into_the_line_claims_nothing(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch, claims: list[int]
+) -> None:
+    """Beside other processes the line is read first; what is claimed behind that would begin as the service ends."""
+    looking, ends = asyncio.Event(), asyncio.Event()
+    real, real_drain = Delivering.run, Delivering.drain
+
+    async def among_others(self: Delivering) -> None:
+        self._store.alone = self._claiming.astray = False
+        await real(self)
+
+    async def look(*_: Any) -> bool:
+        looking.set()
+        await ends.wait()
+        return True
+
+    async def drain(self: Delivering, seconds: float) -> None:
+        asyncio.get_running_loop().call_soon(ends.set)
+        await real_drain(self, seconds)
+
+    monkeypatch.setattr(Delivering, "run", among_others)
+    monkeypatch.setattr(Delivering, "drain", drain)
+    monkeypatch.setattr(Claiming, "_is_claimable", look)
+    async with house():
+        await asyncio.wait_for(looking.wait(), 20)
+    assert ends.is_set()
+    assert claims == []
+
+
 async def test_a_store_that_does_not_answer_as_the_service_starts_is_asked_again(
     house: OpenHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

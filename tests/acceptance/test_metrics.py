@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from bridge.console import metrics
 from bridge.errors import StoreError
 from bridge.sandbox.cardio_api import Sandbox
 from bridge.settings import host_port
@@ -87,17 +89,65 @@ async def test_metrics_hold_no_patient_and_no_order(house: OpenHouse) -> None:
         assert labels <= {"state", "destination", "rule", "role"}
 
 
-async def test_metrics_of_a_store_that_cannot_be_read_are_503(
+OF_THE_PROCESS = {
+    "bridge_store_up",
+    "bridge_room_bytes",
+    "bridge_ballast_missing_bytes",
+    "bridge_log_lines_dropped_total",
+}
+
+
+def of_the_bridge(found: dict[tuple[str, str], float]) -> set[str]:
+    return {name for name, _ in found if name.startswith("bridge_")}
+
+
+async def until_store_is(it: House, up: int) -> dict[tuple[str, str], float]:
+    """What was counted before holds for a moment."""
+    async with asyncio.timeout(20):
+        while (found := await measured(it))["bridge_store_up", ""] != up:  # noqa: ASYNC110  each look is a scrape
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def test_of_a_store_that_cannot_be_read_that_is_said_and_nothing_old(
     house: OpenHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fails(_: Any) -> Any:
+    """A scrape that fails would tell a process as down that is up, and take what the process says of itself with it."""
+
+    def fails(*_: Any, **__: Any) -> Any:
         raise StoreError("invented")
 
     async with house() as it:
-        monkeypatch.setattr(it.up.store, "read", fails)
-        head, body = await fetched(it)
-        assert "503" in head.splitlines()[0]
-        assert "invented" not in body
+        before = await until_store_is(it, up=1)
+        with monkeypatch.context() as amiss:
+            amiss.setattr(metrics, "gauges", fails)
+            found = await until_store_is(it, up=0)
+            assert of_the_bridge(found) == OF_THE_PROCESS
+            assert found["process_open_fds", ""] > 0
+        assert of_the_bridge(await until_store_is(it, up=1)) == of_the_bridge(before)
+
+
+async def test_a_scrape_does_not_wait_for_a_store_that_says_nothing(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one whose host is gone without a word. One look is on its way, however often it is asked."""
+    looks = 0
+    answers = threading.Event()
+
+    def slow(conn: Any, *, at: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        answers.wait(20)
+        return gauges.gauges(conn, at=at)
+
+    monkeypatch.setattr(metrics, "_PATIENCE", 0.05)
+    monkeypatch.setattr(metrics, "gauges", slow)
+    async with house() as it:
+        for _ in range(3):
+            assert of_the_bridge(await measured(it)) == OF_THE_PROCESS
+        assert looks == 1
+        answers.set()
+        await until_store_is(it, up=1)
 
 
 def began(entries: list[Any], rule: str) -> list[Any]:

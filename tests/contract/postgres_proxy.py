@@ -9,9 +9,18 @@ import sqlalchemy as sa
 
 _COMMIT = b"COMMIT\x00"
 _LOCKS = b"pg_advisory_xact_lock"
-_FIELDS = b"SWARNING\x00VWARNING\x00C57P01\x00Mthe server is being stopped\x00\x00"
-_FAREWELL = b"N" + (len(_FIELDS) + 4).to_bytes(4, "big") + _FIELDS
-"""What a server says that is stopped at once (NoticeResponse, ERRCODE_ADMIN_SHUTDOWN), whatever was asked of it."""
+
+
+def _warning(fields: bytes) -> bytes:
+    """NoticeResponse of the protocol ("Message Formats")."""
+    body = b"SWARNING\x00VWARNING\x00" + fields + b"\x00\x00"
+    return b"N" + (len(body) + 4).to_bytes(4, "big") + body
+
+
+_FAREWELL = _warning(b"C57P01\x00Mthe server is being stopped")
+"""What a server says that is stopped at once (ERRCODE_ADMIN_SHUTDOWN), whatever was asked of it."""
+_QUEUE = _warning(b"C01000\x00MNOTIFY queue is 50% full\x00Fasync.c\x00L1500\x00RasyncQueueFillWarning")
+"""What it says at a COMMIT with a NOTIFY while some session in the house listens and does not read for hours."""
 
 
 class Cut(StrEnum):
@@ -22,6 +31,7 @@ class Cut(StrEnum):
     LATE = "and it reaches the server later, when its sender asks already"
     NEVER = "and the server does not hear that the wire is cut"
     FAREWELL = "behind its answer, and the server says that it stops"
+    NOWHERE = "nowhere, and the server warns that its queue of words is long"
 
 
 class Wire:
@@ -34,7 +44,7 @@ class Wire:
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._left: tuple[socket.socket, bytes] | None = None
-        self._parting: socket.socket | None = None
+        self._says: tuple[socket.socket, Cut] | None = None
         self.struck = threading.Event()
         self.url = server.set(port=self._listener.getsockname()[1])
         self._start(self._accept)
@@ -78,8 +88,8 @@ class Wire:
             if how is None:
                 server.sendall(data)
                 continue
-            if how is Cut.FAREWELL:
-                self._parting = server
+            if how in {Cut.FAREWELL, Cut.NOWHERE}:
+                self._says = server, how
                 server.sendall(data)
                 continue
             if how is Cut.AFTER:
@@ -98,14 +108,15 @@ class Wire:
         while data := _received(server):
             if cut.is_set():
                 continue
-            parts = self._parting is server
+            how = None
+            if self._says is not None and self._says[0] is server:
+                (_, how), self._says = self._says, None
+                self.struck.set()
             try:
-                client.sendall(data + _FAREWELL if parts else data)
+                client.sendall({Cut.NOWHERE: _QUEUE + data, Cut.FAREWELL: data + _FAREWELL}.get(how, data))  # type: ignore[arg-type]
             except OSError:
                 return
-            if parts:
-                self._parting = None
-                self.struck.set()
+            if how is Cut.FAREWELL:
                 break
         _end(client)
 

@@ -44,7 +44,14 @@ async def identities(store: Any) -> list[str]:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("how", "took"),
-    [(Cut.BEFORE, False), (Cut.AFTER, True), (Cut.LATE, True), (Cut.NEVER, False), (Cut.FAREWELL, True)],
+    [
+        (Cut.BEFORE, False),
+        (Cut.AFTER, True),
+        (Cut.LATE, True),
+        (Cut.NEVER, False),
+        (Cut.FAREWELL, True),
+        (Cut.NOWHERE, True),
+    ],
 )
 async def test_a3_what_became_of_a_commit_that_nobody_answered_is_looked_up(
     join: Join, wire: Wire, how: Cut, took: bool

@@ -1,6 +1,7 @@
 """What every engine of the store promises."""
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -315,3 +316,17 @@ async def test_a_read_sees_one_moment_however_many_statements_it_has(store: Grou
     before, after = await store.read(work)
     assert after == before
     assert await store.read(lambda conn: conn.execute(sa.select(mark.c.name)).scalars().all().count("meanwhile")) == 1
+
+
+async def test_who_looks_does_not_wait_for_who_converts(store: GroupedStore) -> None:
+    """Conversions take the loop's own threads for minutes, and a cart's question or a page takes none of them."""
+    done = threading.Event()
+    with ThreadPoolExecutor(1) as converting:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(converting)
+        busy = loop.run_in_executor(None, done.wait, 60)
+        try:
+            assert await asyncio.wait_for(store.read(lambda conn: conn.execute(sa.text("SELECT 1")).scalar()), 30) == 1
+        finally:
+            done.set()
+        assert await busy

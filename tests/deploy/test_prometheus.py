@@ -158,6 +158,11 @@ AMISS = {
         'up{job="cardio-bridge"}': "0x20",
         'up{job="cardio-bridge", instance="another"}': "1x20",
     },
+    "CardioBridgeStoreAway": {"bridge_store_up": "0x20"},
+    "CardioBridgeStoreAwayFromOne": {
+        "bridge_store_up": "0x20",
+        'bridge_store_up{instance="another"}': "1x20",
+    },
     "CardioBridgeNobodyAtWork": {'bridge_workers{role="dispatch"}': "0x20"},
     "CardioBridgeNotAsked": {
         'up{job="cardio-bridge", part="dispatch"}': "1x20",
@@ -183,6 +188,7 @@ AMISS = {
 }
 WELL = {
     'up{job="cardio-bridge"}': "1x20",
+    "bridge_store_up": "1x20",
     'process_start_time_seconds{job="cardio-bridge"}': "0 1 2 3 3x15",
     "bridge_log_lines_dropped_total": "7x20",
     'process_open_fds{job="cardio-bridge"}': "100x20",
@@ -258,7 +264,7 @@ def of_group(series: dict[str, str]) -> dict[str, str]:
 def test_what_every_process_serves_is_told_once(play: Play) -> None:
     """A gauge of the store is the same at each of them: one alert of its bridge, and none of the other."""
     own = {name for name in AMISS if "job=" in str(AMISS[name])} | {"CardioBridgeLogLinesLost"}
-    own |= {"CardioBridgeDiskUnsaid", "CardioBridgeBallastUnsaid"}
+    own |= {"CardioBridgeDiskUnsaid", "CardioBridgeBallastUnsaid", "CardioBridgeStoreAwayFromOne"}
     amiss = [played(of_group({**WELL, **AMISS[name]}), {name}) for name in sorted(AMISS.keys() - own)]
     tests = [played(of_group(WELL), set()), *amiss]
     assert "SUCCESS" in play(*tests)
