@@ -144,6 +144,9 @@ def _round(
         except NotUp as problem:
             end(senders)
             return _dead(cuts, f"after cut {cuts} it did not start: {problem}", say)
+        if why := stage.quarantined():
+            end(senders)
+            return _dead(cuts, f"after cut {cuts} it takes its store for an older copy: {why}", say)
     end(senders)
     verdict = concluded(stage, senders, say)
     verdict.counts.update(cuts=cuts)
@@ -168,7 +171,7 @@ def _cut(power: Power, stage: Stage, *, first: bool) -> None:
 
 
 def _dead(cuts: int, why: str, say: Say) -> Verdict:
-    """A bridge that does not come up has lost whatever it had."""
+    """A bridge that does not come up, or not with all that it had committed, has lost it."""
     verdict = Verdict()
     verdict.counts.update(cuts=cuts)
     verdict.against("lost", why)

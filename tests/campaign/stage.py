@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 import sqlalchemy as sa
 
 from bridge.domain.states import SETTLED, State
+from bridge.store import quarantine
 from bridge.store.schema import message, task
 from bridge.store.sqlite import reader_engine
 from tests.campaign.judge import Post, Row, Task
@@ -246,6 +247,10 @@ class Stage:
     def open_work(self) -> int:
         """Messages with which the bridge is not done."""
         return self._seen(open_in)
+
+    def quarantined(self) -> str:
+        """Why the bridge takes its store for an older copy of itself; empty: it does not."""
+        return self._seen(quarantine.reason)
 
     def _seen(self, look: Callable[[sa.Connection], T]) -> T:
         engine = reader_engine(self.store)
