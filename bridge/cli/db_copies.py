@@ -39,18 +39,23 @@ def restore(config: Path | None, source: Path) -> None:
     """Put a copy made by `bridge db backup` in the place that store.url names, where nothing is yet.
 
     It is in quarantine from its first moment on: a service takes custody on it and sends nothing until
-    `bridge db release`. Put the payloads and site.key back as well before a service starts.
+    `bridge db release`. Put the payloads and site.key back as well before a service starts. A copy of a store on
+    SQLite is taken into a database on PostgreSQL too: that is how the one becomes the other.
     """
     from bridge.settings import load
     from bridge.store import backup as copies
-    from bridge.store import migrate, postgres_backup, postgres_engine
+    from bridge.store import from_sqlite, migrate, postgres_backup, postgres_engine
 
     store = load(config).store
     if store.is_sqlite:
         copies.put_back(source, store.sqlite_path)
         schema = migrate.newest()
     else:
-        schema = postgres_backup.put_back(postgres_engine.url(store.url, store.password_file), source)
+        address = postgres_engine.url(store.url, store.password_file)
+        if copies.is_of_sqlite(source):
+            schema = from_sqlite.put_over(address, source, store.own_folder)
+        else:
+            schema = postgres_backup.put_back(address, source)
     click.echo(f"restored, at schema {schema}, and in quarantine: nothing is sent until bridge db release")
     if schema != migrate.newest():
         click.echo("its schema is older than this version's: bridge db upgrade comes first")

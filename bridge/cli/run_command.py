@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bridge.cli import options
+from bridge.cli import options, stay
 
 
 @click.command("run")
@@ -33,5 +33,6 @@ def command(config: Path | None, log_level: str, roles: tuple[str, ...]) -> None
 
     logs.configure(log_level)
     settings = load(config)
+    stay()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, click.echo, frozenset(roles) or ROLES))

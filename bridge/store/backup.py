@@ -28,6 +28,9 @@ from bridge.store.sqlite import require_there, writer_engine
 RESTORED = "it was restored from a backup"
 """Why a store is in quarantine that was put back."""
 
+_MAGIC = b"SQLite format 3\0"
+"""SQLite, "Database File Format", 1.3.1."""
+
 
 def copy(database: Path, target: Path) -> int:
     """Write a copy that nobody but its owner can read, durable when this returns. Returns its size in bytes.
@@ -39,6 +42,15 @@ def copy(database: Path, target: Path) -> int:
     with whole(target) as growing, told(f"{database} cannot be copied to {target}"):
         _copy(database, growing)
     return target.stat().st_size
+
+
+def is_of_sqlite(source: Path) -> bool:
+    """Whether a copy is SQLite's. Raises StoreRefused where it cannot be read."""
+    try:
+        with source.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError as cause:
+        raise StoreRefused(f"{source} cannot be read: {cause.strerror}") from cause
 
 
 def put_back(source: Path, database: Path) -> int:
@@ -131,7 +143,7 @@ def _require_whole(growing: Path, source: Path) -> None:
     """As long as its header says: SQLite reads zeros where a file ends early, and its check may take those for good."""
     with growing.open("rb") as file:
         head = file.read(100)
-    if not head.startswith(b"SQLite format 3\0"):
+    if not head.startswith(_MAGIC):
         raise StoreRefused(f"{source} is no copy of a store on SQLite")
     page, pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
     if growing.stat().st_size != pages * (65536 if page == 1 else page):

@@ -92,15 +92,20 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 def _walk(engine: sa.Engine) -> None:
     with engine.connect() as conn:
-        if engine.dialect.name == "postgresql":  # of two that are started at once, the second finds it done
-            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
-            conn.exec_driver_sql(f"SET LOCAL lock_timeout = {round(STANDS_STILL * 1000)}")
-        found = current(conn)
-        if found == newest():
-            return
-        require_known(found)
-        config = _config()
-        config.attributes["connection"] = conn
-        command.upgrade(config, "head")
+        walk(conn)
         conn.commit()
+
+
+def walk(conn: sa.Connection) -> None:
+    """As `upgrade`, in this connection's transaction."""
+    if conn.dialect.name == "postgresql":  # of two that are started at once, the second finds it done
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+        conn.exec_driver_sql(f"SET LOCAL lock_timeout = {round(STANDS_STILL * 1000)}")
+    found = current(conn)
+    if found == newest():
+        return
+    require_known(found)
+    config = _config()
+    config.attributes["connection"] = conn
+    command.upgrade(config, "head")

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from psycopg.conninfo import make_conninfo
 
 from bridge.errors import StoreError, StoreFull, StoreRefused
-from bridge.store import migrate
+from bridge.store import migrate, postgres_facts
 from bridge.store.backup import RESTORED, whole
 from bridge.store.marks import QUARANTINE
 from bridge.store.postgres_engine import listening
@@ -35,12 +35,9 @@ _BEGIN = b"BEGIN;\n"
 _END = (
     "INSERT INTO public.mark (name, value) SELECT 'NAME', "
     "json_build_object('reason', 'REASON', 'since', NULL, 'upto', coalesce(max(id), 0))::text "
-    "FROM public.message ON CONFLICT (name) DO UPDATE SET value = excluded.value;\nCOMMIT;\n"
+    "FROM public.message ON CONFLICT (name) DO UPDATE SET value = excluded.value;\nANALYZE;\nCOMMIT;\n"
 )
-_THERE = """
-SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY c.relname LIMIT 1
-"""
+"""ANALYZE as PostgreSQL asks for behind a restore: else a first prune goes through whole tables again and again."""
 _REVISION = "SELECT version_num FROM public.alembic_version"
 
 
@@ -69,12 +66,7 @@ def put_back(address: sa.URL, source: Path) -> str:
         raise StoreRefused(f"{source} is not there")
     with told(), listening(address) as conn:
         version = conn.info.server_version // 10_000
-        there = conn.execute(_THERE).fetchone()
-        if there is not None:
-            raise StoreRefused(
-                f"store.url: the database {conn.info.dbname} is not empty, {there[0]} is in it. Make a new one with "
-                "createdb --encoding=UTF8 --template=template0, and name that"
-            )
+        postgres_facts.require_empty(conn)
     reading = [_program("pg_restore", version), "--no-owner", "--no-privileges", "--exit-on-error", "--file=-"]
     # Errors as their codes alone: PostgreSQL's words repeat the value that they are about.
     writing = [_program("psql", version), "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1"]

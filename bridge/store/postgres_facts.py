@@ -14,6 +14,11 @@ OLDEST = 130_000
 _WEAK = frozenset({"off"})
 """`fsync`, `full_page_writes`: a crash may lose or tear what was committed."""
 
+_THERE = """
+SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY c.relname LIMIT 1
+"""
+
 
 def require_usable(conn: sa.Connection) -> None:
     """Raises StoreRefused that names what to change."""
@@ -63,6 +68,16 @@ def home(conn: sa.Connection) -> str:
             "WHERE datname = current_database()"
         ).scalar()
     )
+
+
+def require_empty(raw: psycopg.Connection[Any]) -> None:
+    """Raises StoreRefused where anything of anybody's is in the database."""
+    there = raw.execute(_THERE).fetchone()
+    if there is not None:
+        raise StoreRefused(
+            f"store.url: the database {raw.info.dbname} is not empty, {there[0]} is in it. Make a new one with "
+            "createdb --encoding=UTF8 --template=template0, and name that"
+        )
 
 
 @contextlib.contextmanager

@@ -25,23 +25,25 @@ from bridge.domain.task import NumberKind, OrderNumber
 from bridge.store import (
     alarms,
     audit,
+    backup,
     destinations,
+    from_sqlite,
     gauges,
     inbox,
     outbound,
     outdated,
     people,
     prune,
-    quarantine,
     worklist,
 )
-from bridge.store.postgres_engine import reader_engine, writer_engine
-from bridge.store.schema import metadata, millis
+from bridge.store.postgres_engine import reader_engine
+from bridge.store.schema import millis
 from bridge.store.search import Filters
 from bridge.store.sqlite import SqliteStore
 from bridge.store.sqlite import reader_engine as sqlite_reader
 from tests.acceptance.scene import OpenHouse
 from tests.contract.test_untold import held
+from tests.postgres_server import Server
 
 pytestmark = pytest.mark.peer
 SAMPLES = sorted(Path("sample_messages").iterdir())
@@ -50,7 +52,7 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 MOST = 120
 """Calls of one function."""
 
-_OF_ONE_ENGINE = {"sqlite", "postgres", "soundness", "backup", "inspection", "dry", "migrate", "engines"}
+_OF_ONE_ENGINE = {"sqlite", "postgres", "from", "soundness", "backup", "inspection", "dry", "migrate", "engines"}
 _WRITES = {"marks.put", "marks.end_line", "quarantine.begin", "workers.sign_on", "prune.erase_what_goes"}
 """Given a connection, and no readers: what the contract tests are about."""
 _OF_A_PLACE = {"workers.surely_gone", "workers.by_role", "marks.why_not_trusted", "marks.why_not_shared"}
@@ -186,35 +188,29 @@ async def a_hospital(house: OpenHouse) -> Path:
                 tx, message_id=2, kind="task_ids", listener="hl7", address="127.0.0.1:1", order_key=None,
                 control_id="CB2", body=b"MSH", at=NOW - timedelta(days=1),
             )  # fmt: skip
-            quarantine.begin(tx.conn, "invented")
 
         await store.write(more)
         assert isinstance(store, SqliteStore)
         return store.path
 
 
-def copy(source: sa.Connection, target: sa.Engine) -> None:
-    """Every row, as it is."""
-    with target.begin() as conn:
-        for table in metadata.sorted_tables:
-            rows = [row._asdict() for row in source.execute(sa.select(table)).all()]
-            if rows:
-                conn.execute(table.insert(), rows)
-
-
-async def test_both_engines_say_the_same(house: OpenHouse, database: sa.URL) -> None:
-    path = await a_hospital(house)
+async def test_both_engines_say_the_same(house: OpenHouse, postgres: Server, tmp_path: Path) -> None:
+    copy, path = tmp_path / "copy.db", tmp_path / "there" / "bridge.db"
+    backup.copy(await a_hospital(house), copy)
+    backup.put_back(copy, path)
+    database = postgres.database("both_engines", "template0")
+    from_sqlite.put_over(database, copy, tmp_path / "host")
     told = await asyncio.to_thread(_compared, path, database)
+    postgres.drop("both_engines")
     assert told["calls"] > 2000
     assert told["functions"] > 130
     assert told["something"] > 95, "most find something"
 
 
 def _compared(path: Path, database: sa.URL) -> dict[str, int]:
-    sqlite, target, postgres = sqlite_reader(path), writer_engine(database), reader_engine(database)
+    sqlite, postgres = sqlite_reader(path), reader_engine(database)
     counted = {"calls": 0, "functions": 0, "something": 0}
     with sqlite.connect() as here:
-        copy(here, target)
         given = samples(here)
         with postgres.connect() as there:
             for name, one in readers().items():
@@ -230,6 +226,6 @@ def _compared(path: Path, database: sa.URL) -> dict[str, int]:
                     found = found or bool(ours)
                 counted["functions"] += 1
                 counted["something"] += found
-    for engine in (sqlite, target, postgres):
+    for engine in (sqlite, postgres):
         engine.dispose()
     return counted

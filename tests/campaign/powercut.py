@@ -148,11 +148,11 @@ def _round(
             end(senders)
             return _dead(cuts, f"after cut {cuts} it takes its store for an older copy: {why}", say)
     end(senders)
+    if damaged := _damaged(stage.store, Path(stage.environment["BRIDGE_STORE__PAYLOADS"])):
+        whole = ", ".join(damaged)
+        return _dead(cuts, f"{len(damaged)} payloads are not there, or not what they were: {whole}", say)
     verdict = concluded(stage, senders, say)
     verdict.counts.update(cuts=cuts)
-    for name in _damaged(stage.store, Path(stage.environment["BRIDGE_STORE__PAYLOADS"])):
-        verdict.against("lost", f"payload {name} is not there, or not what it was")
-        say(verdict.notes[-1])
     for _ in range(unanswered):
         verdict.against("broken", "for 30 s nobody was answered")
     return verdict
@@ -171,7 +171,7 @@ def _cut(power: Power, stage: Stage, *, first: bool) -> None:
 
 
 def _dead(cuts: int, why: str, say: Say) -> Verdict:
-    """A bridge that does not come up, or not with all that it had committed, has lost it."""
+    """A bridge that does not come up with all that it had committed has lost it."""
     verdict = Verdict()
     verdict.counts.update(cuts=cuts)
     verdict.against("lost", why)
