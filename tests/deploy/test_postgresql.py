@@ -20,12 +20,14 @@ import pytest
 import sqlalchemy as sa
 
 from bridge.settings import Settings, load
-from bridge.store import postgres_engine, postgres_facts
+from bridge.store import backup, inbox, postgres_engine, postgres_facts
+from bridge.store.sqlite import SqliteStore
 from tests import postgres_server
 from tests.acceptance.process import api
 from tests.acceptance.scene import order
 from tests.authority import Authority
 from tests.conftest import missing
+from tests.contract.test_store_contract import arrival
 from tests.deploy.containerfile import ROOT
 from tests.deploy.processes import RUN, Process, run
 from tests.deploy.test_examples import placed
@@ -111,6 +113,19 @@ class Installed:
 
     def settings(self) -> Settings:
         return load(self.toml, {})
+
+    def another_database(self) -> None:
+        """As the runbook makes one for a copy."""
+        made = f"psql --set ON_ERROR_STOP=1 --set database=bridge_again < {FOLDER}/database.sql"
+        self.host.run(f"runuser -u postgres -- {made}")
+
+    def as_owner(self, url: str) -> dict[str, str]:
+        """What a command is told that makes tables."""
+        password = self.root / "etc" / "cardio-bridge" / "credentials" / "database-owner-password"
+        return {
+            "BRIDGE_STORE__URL": url.replace("bridge@", "bridge_owner@"),
+            "BRIDGE_STORE__PASSWORD_FILE": str(password),
+        }
 
     def connected(self, **other: str) -> psycopg.Connection[tuple[object, ...]]:
         """As the services are, but for what is said otherwise."""
@@ -270,13 +285,9 @@ def test_the_parts_work_by_the_runbook_and_their_copy_is_put_back_in_quarantine(
     finally:
         for one in up.values():
             one.end(signal.SIGKILL)
-    put_back = f"runuser -u postgres -- psql --set ON_ERROR_STOP=1 --set database=bridge_again < {FOLDER}/database.sql"
-    installed.host.run(put_back)
+    installed.another_database()
     installed.toml.write_text(installed.toml.read_text().replace("bridge@/bridge?", "bridge@/bridge_again?"))
-    owner = installed.settings().store.url.replace("bridge@", "bridge_owner@")
-    password = installed.root / "etc" / "cardio-bridge" / "credentials" / "database-owner-password"
-    as_owner = {"BRIDGE_STORE__URL": owner, "BRIDGE_STORE__PASSWORD_FILE": str(password)}
-    run("db", "restore", str(copy), *config, environment=as_owner)
+    run("db", "restore", str(copy), *config, environment=installed.as_owner(installed.settings().store.url))
     try:
         start("dispatch")
         assert run("check", *config, environment={}, status=1).count("in quarantine") == 1
@@ -284,6 +295,28 @@ def test_the_parts_work_by_the_runbook_and_their_copy_is_put_back_in_quarantine(
         assert [row["state"] for row in json.loads(told)] == ["CREATED"]
     finally:
         up["dispatch"].end()
+
+
+async def test_a_store_on_sqlite_is_put_over_by_the_owner_and_the_service_works_on_it(
+    installed: Installed, sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    await sqlite_store.write(lambda tx: inbox.keep(tx, arrival("a")))
+    backup.copy(sqlite_store.path, tmp_path / "copy.db")
+    with superuser(installed.server) as conn:
+        conn.execute("DROP DATABASE IF EXISTS bridge_again")
+    installed.another_database()
+    config, url = ("--config", str(installed.toml)), installed.settings().store.url
+    if "bridge_again" not in url:
+        url = url.replace("bridge@/bridge?", "bridge@/bridge_again?")
+    folder = {"BRIDGE_STORE__FOLDER": str(tmp_path / "host")}
+    run("db", "restore", str(tmp_path / "copy.db"), *config, environment={**folder, **installed.as_owner(url)})
+    here = {**folder, "BRIDGE_STORE__URL": url}
+    told = run("messages", "list", "--json", *config, environment=here)
+    assert [row["state"] for row in json.loads(told)] == ["RECEIVED"]
+    words = ("--waiting", "hold", "--reason", "moved")
+    assert "released; 0 messages" in run("db", "release", *config, *words, environment=here)
+    told = run("messages", "list", "--json", *config, environment=here)
+    assert [(row["state"], row["reason"]) for row in json.loads(told)] == [("HELD", "quarantine")]
 
 
 def test_the_image_of_postgresql_makes_the_same_at_its_first_start(tmp_path: Path) -> None:
