@@ -54,7 +54,7 @@ class DestinationSettings(Section):
     timeout: Annotated[float, Field(gt=0, le=300)] = 60.0
     in_flight: Annotated[int, Field(gt=0, le=64)] = 8
     uploads_in_flight: Annotated[int, Field(gt=0, le=64)] | None = None  # of these; none: all but one
-    rate: Annotated[float, Field(ge=0)] = 0.0  # tasks per second; 0: as many as there are
+    rate: Annotated[float, Field(ge=0)] = 0.0  # tasks per second of all dispatchers; 0: as many as there are
     unavailable_is_not_applied: bool = False  # the vendor's word that a 503 means "nothing was done"
     processed_within: Annotated[float, Field(ge=0)] = 86400.0  # seconds; later is an alarm; 0: tasks are not watched
     quiet_time: Annotated[float, Field(ge=0)] = 900.0  # seconds before "not found" may settle a doubt

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,12 +71,12 @@ def client_for(settings: DestinationSettings) -> CardioClient:
 class Destination:
     """One organization of the API. For the loop's own thread; `client` is closed by whoever made the destinations."""
 
-    def __init__(self, settings: DestinationSettings, clock: Clock) -> None:
+    def __init__(self, settings: DestinationSettings, clock: Clock, dispatchers: Callable[[], int]) -> None:
         self.name = settings.name
         self.settings = settings
         self.client = client_for(settings)
         self.health = Health()
-        self.pace = Pace(settings.rate, clock.monotonic())
+        self.pace = Pace(settings.rate, clock.monotonic(), dispatchers)
         self.backlog = True  # more may stand in line than was taken in hand
         self.paused_until: float | None = None  # when it is worth another look; None: it was not paused at the last
         self.due: int | None = None  # when the next that waits there may go on, in stored milliseconds

@@ -24,7 +24,7 @@ class Destinations(Mapping[str, Destination]):
     """Every destination by its name, in the order of the settings; the first is where a route says nothing else."""
 
     def __init__(self, settings: CardioSettings, store: Store, clock: Clock) -> None:
-        self._all = {name: Destination(one, clock) for name, one in settings.all().items()}
+        self._all = {name: Destination(one, clock, store.dispatchers) for name, one in settings.all().items()}
         self._store = store
         self._clock = clock
 

@@ -1,21 +1,31 @@
 """How many tasks a second: a bucket of tokens, over a monotonic clock that its caller reads."""
 
+from collections.abc import Callable
+
 BURST = 0.1
 """Seconds whose tasks may go out at once. One task always may."""
 
 
 class Pace:
-    """At most `rate` tasks a second, and the burst; 0 is no limit.
+    """At most `rate` tasks a second, and the burst; 0 is no limit. Each of those who share it has an even part.
 
     Whoever may not wait (a message's second order, whose outcome is being written) takes a token that is not there
     yet: those behind it wait the longer.
     """
 
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._most = max(1.0, rate * BURST)
+    def __init__(self, rate: float, now: float, shared_by: Callable[[], int] = lambda: 1) -> None:
+        self._whole = rate
+        self._shared_by = shared_by
         self._there = self._most
         self._at = now
+
+    @property
+    def _rate(self) -> float:
+        return self._whole / self._shared_by()
+
+    @property
+    def _most(self) -> float:
+        return max(1.0, self._rate * BURST)
 
     def there(self, now: float) -> int | None:
         """Tasks that may go out now; None: as many as there are."""

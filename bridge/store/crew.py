@@ -30,6 +30,7 @@ class Crew:
         self._keep_waiting = keep_waiting
         self._watch = workers.Watch(store.lease)
         self._wanted: dict[str, asyncio.Event] = {}
+        self.dispatchers = 1
         self.wake = asyncio.Event()
 
     async def on_duty(self, name: str) -> None:
@@ -50,11 +51,17 @@ class Crew:
 
     async def _look(self) -> None:
         """One write: the sign of life, and whatever is to be taken over."""
-        others = [one for one in await self._store.read(workers.there) if one.name != self._store.worker]
+        there = await self._store.read(workers.there)
+        self.count(there)
+        others = [one for one in there if one.name != self._store.worker]
         silent = self._watch.silent(others, self._clock.monotonic())
         ended = workers.surely_gone(others)
         wanted = [name for name, mine in self._wanted.items() if not mine.is_set()]  # the loop's: no other thread looks
         await self._store.write(lambda tx: self._taken(tx, ended, silent, wanted))
+
+    def count(self, there: Sequence[workers.Worker]) -> None:
+        """Those who send, of all that are there; one at the least."""
+        self.dispatchers = max(1, sum("dispatch" in one.roles for one in there))
 
     def _taken(self, tx: Transaction, ended: Collection[str], silent: Collection[str], wanted: Collection[str]) -> None:
         now = self._clock.now()
@@ -70,7 +77,7 @@ class Crew:
                 tx.notify("on_duty", value=name)
 
     def hear(self, notices: Sequence[Notice]) -> None:
-        """In the loop, behind a commit: a duty is ours, or another's is free."""
+        """In the loop, behind a commit: a duty is ours, or another process came or went, and its duties are free."""
         for notice in notices:
             if notice.topic == "on_duty":
                 self._wanted[notice.value].set()

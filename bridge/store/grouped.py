@@ -140,6 +140,10 @@ class GroupedStore:
     async def on_duty(self, name: str) -> None:
         """Until this process has the duty of that name, which one process has at a time. Alone it has every one."""
 
+    def dispatchers(self) -> int:
+        """How many processes send, this one included. Alone it is one."""
+        return 1
+
     def may_send(self) -> bool:
         """Whether what this process has in hand is surely its own still. Alone it is."""
         return True

@@ -77,5 +77,8 @@ class Store(Protocol):
     async def on_duty(self, name: str) -> None:
         """Returns when this process has the duty of that name: one process of a store has it at a time, to its end."""
 
+    def dispatchers(self) -> int:
+        """How many processes send, this one included, as far as is known here: what is allowed is shared by them."""
+
     def may_send(self) -> bool:
         """Whether what this process has in hand is surely its own still: asked before the first byte of a POST."""

@@ -148,7 +148,8 @@ class PostgresStore(GroupedStore):
             self._judge(conn, outside)
             workers.sign_on(conn, self.worker, self._roles, at=self._clock.now())
             self._newest_before = marks.newest(conn)
-            postgres_turn.end(conn, "")
+            self._crew.count(workers.there(conn))
+            postgres_turn.end(conn, self._word([Notice("duty")]))
         self._registered = True
         self._alive_at = _since_boot()
         self._follower.begin(self._newest_before)
@@ -417,6 +418,9 @@ class PostgresStore(GroupedStore):
 
     async def on_duty(self, name: str) -> None:
         await self._crew.on_duty(name)
+
+    def dispatchers(self) -> int:
+        return self._crew.dispatchers
 
     def may_send(self) -> bool:
         return _since_boot() - self._alive_at < self.lease / 2

@@ -194,6 +194,25 @@ async def test_a_duty_is_one_process_s_and_another_s_when_it_ends(join: Join) ->
     crews[1].cancel()
 
 
+async def test_each_knows_how_many_send_as_they_come_and_go(join: Join) -> None:
+    """What the API allows is shared by them; who only receives takes no part in it."""
+    first = join(roles=["dispatch"])
+    crew = asyncio.create_task(first.crew.run())
+
+    async def until(count: int) -> None:
+        async with asyncio.timeout(60):
+            while first.dispatchers() != count:  # noqa: ASYNC110  a count, and nobody says that it changed
+                await asyncio.sleep(0.01)
+
+    await until(1)
+    second, _ = join(roles=["dispatch", "console"]), join(roles=["receive"])
+    assert second.dispatchers() == 2, "from the start"
+    await until(2)
+    await asyncio.to_thread(second.close)
+    await until(1)
+    crew.cancel()
+
+
 async def test_a_process_that_ends_gives_back_what_it_has_in_hand(join: Join) -> None:
     first, second = join(), join()
     ears = Ears(second)

@@ -109,7 +109,7 @@ WORDS: dict[type[BaseModel], dict[str, str]] = {
         "timeout": "seconds of a call; a task's POST among them",
         "in_flight": "tasks and uploads at once",
         "uploads_in_flight": "of these; none: all but one, so that orders are not behind uploads",
-        "rate": "tasks per second; 0: as many as there are",
+        "rate": "tasks per second, of all dispatchers together: each has an even part; 0: as many as there are",
         "unavailable_is_not_applied": "the vendor's word that a 503 means that nothing was done; else it is a doubt",
         "processed_within": "seconds; later is an alarm; 0: tasks are not watched",
         "quiet_time": 'seconds before "not found" may settle a doubt',

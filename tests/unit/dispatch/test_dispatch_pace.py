@@ -52,3 +52,16 @@ def test_who_waits_as_long_as_he_is_told_may_go(rate: float):
         now += pace.next_in(now) + 1e-9
         assert (pace.there(now) or 0) >= 1
         pace.take(now)
+
+
+def test_those_who_share_a_rate_have_an_even_part_each():
+    """Also as they come and go; what was taken in advance is paid for at the rate of the moment."""
+    there = 1
+    pace = Pace(20.0, 0.0, lambda: there)
+    assert pace.there(0.0) == 2
+    there = 4
+    assert pace.there(0.0) == 1
+    assert [pace.take(0.0) for _ in range(2)] == [0.0, 0.2]
+    there = 1
+    assert pace.next_in(0.0) == 0.1
+    assert pace.there(1.0) == 2
