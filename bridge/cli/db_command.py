@@ -53,19 +53,17 @@ def release(config: Path | None, waiting: str, reason: str) -> None:
     import asyncio
     import getpass
 
+    from bridge.cli.store_in_hand import store_in_hand
     from bridge.clock import SystemClock
     from bridge.errors import StoreRefused
     from bridge.settings import load
     from bridge.store import audit, quarantine
-    from bridge.store.engines import store_for
     from bridge.store.port import Transaction
 
     settings = load(config)
 
     async def work() -> int:
-        store = store_for(settings.store, SystemClock())
-        store.open(asyncio.get_running_loop())
-        try:
+        with store_in_hand(settings, SystemClock()) as store:
             if not store.quarantine:
                 raise StoreRefused("store.url: the store is not in quarantine; there is nothing to release")
 
@@ -77,8 +75,6 @@ def release(config: Path | None, waiting: str, reason: str) -> None:
                 return meanwhile
 
             return await store.release_quarantine(write)
-        finally:
-            store.close()
 
     meanwhile = asyncio.run(work())
     fate = "are held" if waiting == "hold" else "are sent at the next start"

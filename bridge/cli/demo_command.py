@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from bridge.cli import stay
+
 SAMPLES = Path(__file__).parent.parent.parent / "sample_messages"
 
 
@@ -32,6 +34,7 @@ def command(samples: Path, *, once: bool, record: bool) -> None:
     from bridge.cli.demo_scene import play
 
     logs.configure("error")
+    stay()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             as_recorded = runner.run(play(samples, stay=not once, record=record))

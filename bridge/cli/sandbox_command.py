@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from bridge.cli import stay
+
 
 @click.command("sandbox")
 @click.option("--listen", default="127.0.0.1:8090", show_default=True, help="host:port; port 0 takes any free one.")
@@ -58,5 +60,6 @@ def command(listen: str, token: str, organization: str, latency: float, journal:
             sandbox.hang_up()
         sandbox.close()
 
+    stay()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())

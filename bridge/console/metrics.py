@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,11 +19,15 @@ from bridge.store import outbound, untold
 from bridge.store.alarms import counts
 from bridge.store.gauges import Gauges, gauges
 from bridge.store.payloads import Payloads
-from bridge.store.port import Store
+from bridge.store.port import Connection, Store
+
+log = structlog.get_logger()
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SHARE = 20
 """A look into a large store takes a twentieth of the time at the most: what was seen holds for that much longer."""
+_LONGEST = 60.0
+"""Seconds for which it holds at the most."""
 _PATIENCE = 5.0
 """Seconds that a scrape waits for the store; Prometheus gives up after 10 ("scrape_timeout")."""
 _TOLD = dict.fromkeys((outbound.WAITING, outbound.SENT, outbound.HELD, untold.DROPPED), 0)
@@ -38,6 +43,7 @@ class Metrics:
         self._seen: _Seen | None = None
         self._until = float("-inf")
         self._looking: asyncio.Task[None] | None = None
+        self._was_late = False
         self._registry = CollectorRegistry()
         self._registry.register(_Families(lambda: self._seen, payloads))
         ProcessCollector(registry=self._registry)  # memory, open files, CPU of this process
@@ -48,19 +54,28 @@ class Metrics:
             self._looking = asyncio.create_task(self._look())
         if self._looking is not None:
             _, late = await asyncio.wait({self._looking}, timeout=_PATIENCE)
-            if late:  # one look at a time: the next scrape waits for the same one
-                self._seen = None
+            if late:  # one look at a time: the next scrape waits for the same one, and no more for what was seen before
+                self._seen = None if self._was_late else self._seen
+                self._was_late = True
         return generate_latest(self._registry)
 
     async def _look(self) -> None:
-        began = time.monotonic()
         try:
-            self._seen = await self._store.read(lambda conn: _Seen(gauges(conn, at=self._clock.now()), counts(conn)))
-            self._until = time.monotonic() + _SHARE * (time.monotonic() - began)
+            self._seen, took = await self._store.read(self._count)
+            self._until = time.monotonic() + min(_LONGEST, _SHARE * took)
         except StoreError:
             self._seen = None
+        except Exception as problem:  # noqa: BLE001  edge: nothing old is served for now, whatever it was
+            log.error("metrics.not_counted", error=type(problem).__name__)
+            self._seen = None
         finally:
-            self._looking = None
+            self._looking, self._was_late = None, False
+
+    def _count(self, conn: Connection) -> tuple["_Seen", float]:
+        """Everything, and the seconds that it took: those of waiting for a connection do not count."""
+        began = time.monotonic()
+        seen = _Seen(gauges(conn, at=self._clock.now()), counts(conn))
+        return seen, time.monotonic() - began
 
 
 @dataclass(frozen=True, slots=True)

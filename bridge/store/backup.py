@@ -30,6 +30,8 @@ RESTORED = "it was restored from a backup"
 
 _MAGIC = b"SQLite format 3\0"
 """SQLite, "Database File Format", 1.3.1."""
+_WAL = 2
+"""1.3.3: the versions of the format by which a database with a write-ahead log is written and read."""
 
 
 def copy(database: Path, target: Path) -> int:
@@ -145,9 +147,19 @@ def _require_whole(growing: Path, source: Path) -> None:
         head = file.read(100)
     if not head.startswith(_MAGIC):
         raise StoreRefused(f"{source} is no copy of a store on SQLite")
+    if _WAL in head[18:20] or any(_beside(source, end) for end in ("-wal", "-journal")):
+        raise StoreRefused(
+            f"{source} is a database as it was in use, not a copy of one: its newest rows may be in a file beside it. "
+            "Make a copy by bridge db backup, with the settings that name it"
+        )
     page, pages = int.from_bytes(head[16:18], "big"), int.from_bytes(head[28:32], "big")
     if growing.stat().st_size != pages * (65536 if page == 1 else page):
         raise StoreRefused(f"{source} is not whole: it is shorter or longer than it says")
+
+
+def _beside(source: Path, end: str) -> bool:
+    beside = source.with_name(source.name + end)
+    return beside.exists() and beside.stat().st_size > 0
 
 
 def _begin_quarantine(growing: Path, source: Path) -> None:

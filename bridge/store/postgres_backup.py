@@ -35,7 +35,9 @@ _BEGIN = b"BEGIN;\n"
 _END = (
     "INSERT INTO public.mark (name, value) SELECT 'NAME', "
     "json_build_object('reason', 'REASON', 'since', NULL, 'upto', coalesce(max(id), 0))::text "
-    "FROM public.message ON CONFLICT (name) DO UPDATE SET value = excluded.value;\nANALYZE;\nCOMMIT;\n"
+    "FROM public.message ON CONFLICT (name) DO UPDATE SET value = excluded.value;\n"
+    "SELECT format('ANALYZE public.%I', tablename) FROM pg_tables WHERE schemaname = 'public' \\gexec\n"
+    "COMMIT;\n"
 )
 """ANALYZE as PostgreSQL asks for behind a restore: else a first prune goes through whole tables again and again."""
 _REVISION = "SELECT version_num FROM public.alembic_version"

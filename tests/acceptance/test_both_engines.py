@@ -199,9 +199,11 @@ async def test_both_engines_say_the_same(house: OpenHouse, postgres: Server, tmp
     backup.copy(await a_hospital(house), copy)
     backup.put_back(copy, path)
     database = postgres.database("both_engines", "template0")
-    from_sqlite.put_over(database, copy, tmp_path / "host")
-    told = await asyncio.to_thread(_compared, path, database)
-    postgres.drop("both_engines")
+    try:
+        from_sqlite.put_over(database, copy, tmp_path / "host")
+        told = await asyncio.to_thread(_compared, path, database)
+    finally:
+        postgres.drop("both_engines")
     assert told["calls"] > 2000
     assert told["functions"] > 130
     assert told["something"] > 95, "most find something"

@@ -127,6 +127,24 @@ async def test_of_a_store_that_cannot_be_read_that_is_said_and_nothing_old(
         assert of_the_bridge(await until_store_is(it, up=1)) == of_the_bridge(before)
 
 
+async def test_whatever_fails_in_a_count_nothing_old_is_served(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise TimeoutError("Muster")
+
+    async with house() as it:
+        await until_store_is(it, up=1)
+        with monkeypatch.context() as amiss:
+            amiss.setattr(metrics, "gauges", fails)
+            await until_store_is(it, up=0)
+        await until_store_is(it, up=1)
+    said = [entry for entry in logged if entry["event"] == "metrics.not_counted"]
+    assert said
+    assert said[0]["error"] == "TimeoutError"
+    assert "Muster" not in str(said)
+
+
 async def test_a_scrape_does_not_wait_for_a_store_that_says_nothing(
     house: OpenHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,8 +159,11 @@ async def test_a_scrape_does_not_wait_for_a_store_that_says_nothing(
         return gauges.gauges(conn, at=at)
 
     monkeypatch.setattr(metrics, "_PATIENCE", 0.05)
-    monkeypatch.setattr(metrics, "gauges", slow)
     async with house() as it:
+        everything = of_the_bridge(await until_store_is(it, up=1))
+        monkeypatch.setattr(metrics, "gauges", slow)
+        while not looks:  # what was counted before holds for a moment
+            assert of_the_bridge(await measured(it)) == everything, "a large store takes its time: one scrape more"
         for _ in range(3):
             assert of_the_bridge(await measured(it)) == OF_THE_PROCESS
         assert looks == 1

@@ -1,6 +1,8 @@
 """A store on SQLite becomes one on PostgreSQL: what was known before is known after, and nothing becomes two tasks."""
 
 import secrets
+import shutil
+import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -153,6 +155,58 @@ async def test_a_row_that_does_not_fit_is_named_and_nothing_is_there(
         put_over(empty, tmp_path / "copy.db", tmp_path / "host")
     assert str(found.value) == f"row {kept.id} of message does not fit into PostgreSQL: ProgramLimitExceeded"
     assert tables_in(empty) == []
+
+
+async def test_what_cannot_be_read_from_the_copy_is_told_without_it(
+    sqlite_store: SqliteStore, tmp_path: Path, empty: sa.URL, postgres: Server
+) -> None:
+    """Neither SQLite's words nor those that go to the server, and into its log, repeat the value."""
+    kept = await sqlite_store.write(lambda tx: inbox.keep(tx, arrival("a")))
+    await sqlite_store.write(lambda tx: inbox.keep(tx, arrival("b")))
+    statement = f"UPDATE message SET sender = CAST(x'4d75737465726d616e6efffe' AS TEXT) WHERE id = {kept.id + 1}"
+    await sqlite_store.write(lambda tx: tx.conn.exec_driver_sql(statement) and None)
+    backup.copy(sqlite_store.path, tmp_path / "copy.db")
+    with pytest.raises(StoreError) as found:
+        put_over(empty, tmp_path / "copy.db", tmp_path / "host")
+    told = "".join(traceback.format_exception(found.value))
+    assert "of message cannot be read from the copy: OperationalError" in told
+    assert "Mustermann" not in told
+    assert "Mustermann" not in (postgres.folder / "server.log").read_text()
+    assert tables_in(empty) == []
+
+
+async def test_a_database_as_it_was_in_use_is_no_copy(sqlite_store: SqliteStore, tmp_path: Path, empty: sa.URL) -> None:
+    """Its newest rows may be in the log beside it: a move, or a restore, would be without them and not know it."""
+    await sqlite_store.write(lambda tx: inbox.keep(tx, arrival("a")))
+    for name in ("bridge.db", "bridge.db-wal"):
+        shutil.copy(sqlite_store.path.with_name(name), tmp_path / f"taken-{name}")
+    elsewhere = tmp_path / "elsewhere" / "bridge.db"
+    for take in (
+        lambda: put_over(empty, tmp_path / "taken-bridge.db", tmp_path / "host"),
+        lambda: backup.put_back(tmp_path / "taken-bridge.db", elsewhere),
+    ):
+        with pytest.raises(StoreRefused, match=r"as it was in use, .* Make a copy by bridge db backup"):
+            take()
+    assert tables_in(empty) == []
+    assert not elsewhere.exists()
+
+
+async def test_the_server_at_work_and_a_killed_one_before_do_not_keep_it(
+    sqlite_store: SqliteStore, tmp_path: Path, empty: sa.URL
+) -> None:
+    """A vacuum of its catalog, time-outs of the role, what a killed one left behind, and a file of any name."""
+    await sqlite_store.write(lambda tx: inbox.keep(tx, arrival("a")))
+    copy = tmp_path / "copy#1%41?.lock"
+    backup.copy(sqlite_store.path, copy)
+    left = tmp_path / "host" / ".from-sqlite-abc"
+    left.mkdir(parents=True)
+    (left / "bridge.db").write_bytes(b"patients")
+    limited = empty.update_query_dict({"options": "-c idle_in_transaction_session_timeout=1s -c lock_timeout=1s"})
+    with writer_engine(empty).connect() as other:
+        other.exec_driver_sql("LOCK TABLE pg_class IN SHARE UPDATE EXCLUSIVE MODE")
+        put_over(limited, copy, tmp_path / "host")
+    assert list((tmp_path / "host").iterdir()) == []
+    assert len(tables_in(empty)) > 20
 
 
 def test_a_file_that_is_no_copy_leaves_the_database_empty(tmp_path: Path, empty: sa.URL) -> None:

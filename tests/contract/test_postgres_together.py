@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -199,17 +200,17 @@ async def test_each_knows_how_many_send_as_they_come_and_go(join: Join) -> None:
     first = join(roles=["dispatch"])
     crew = asyncio.create_task(first.crew.run())
 
-    async def until(count: int) -> None:
-        async with asyncio.timeout(60):
-            while first.dispatchers() != count:  # noqa: ASYNC110  a count, and nobody says that it changed
+    async def until(done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(first.lease / 8):  # by a word: the next look comes later
+            while not done():  # noqa: ASYNC110  nobody says that it changed
                 await asyncio.sleep(0.01)
 
-    await until(1)
+    await until(lambda: first._commits == 1)  # its first look is over
     second, _ = join(roles=["dispatch", "console"]), join(roles=["receive"])
     assert second.dispatchers() == 2, "from the start"
-    await until(2)
+    await until(lambda: first.dispatchers() == 2)
     await asyncio.to_thread(second.close)
-    await until(1)
+    await until(lambda: first.dispatchers() == 1)
     crew.cancel()
 
 
