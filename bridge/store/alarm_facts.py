@@ -189,5 +189,6 @@ def heard(conn: sa.Connection, *, after: int) -> tuple[int, list[Heard]]:
         sa.select(message.c.listener, message.c.sender, sa.func.max(message.c.received_at))
         .where(message.c.id > after, message.c.id <= upto)
         .group_by(message.c.listener, message.c.sender)
+        .order_by(message.c.listener, message.c.sender)
     )
     return upto, [Heard(listener, sender, moment(at)) for listener, sender, at in conn.execute(query)]

@@ -78,6 +78,10 @@ class Wire:
             self._start(self._answers, client, server, answered)
 
     def _asks(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            self._passed(client, server, cut)
+
+    def _passed(self, client: socket.socket, server: socket.socket, cut: threading.Event) -> None:
         while data := _received(client):
             how = None
             if _COMMIT in data:

@@ -112,6 +112,9 @@ class NoStore:
     async def write(self, work: Any) -> None:
         return None
 
+    def dispatchers(self) -> int:
+        return 1
+
 
 async def test_f15_whoever_is_stopped_on_his_way_does_not_take_the_new_token_for_the_refused_one(
     tmp_path: Path,
