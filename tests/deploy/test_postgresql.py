@@ -315,6 +315,7 @@ async def test_a_store_on_sqlite_is_put_over_by_the_owner_and_the_service_works_
     assert [row["state"] for row in json.loads(told)] == ["RECEIVED"]
     words = ("--waiting", "hold", "--reason", "moved")
     assert "released; 0 messages" in run("db", "release", *config, *words, environment=here)
+    assert list((tmp_path / "host").iterdir()) == [], "a process's own folder: what root leaves there it cannot read"
     told = run("messages", "list", "--json", *config, environment=here)
     assert [(row["state"], row["reason"]) for row in json.loads(told)] == [("HELD", "quarantine")]
 
