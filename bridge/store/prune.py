@@ -237,8 +237,8 @@ _FOUND = Prepared(
 def window(conn: sa.Connection, after: int, edges: Upto) -> Window:
     """The next `WINDOW` messages behind `after`, and which of them can go.
 
-    On PostgreSQL by indexes, whatever the statistics say: made of a table that was nearly empty, they had it go through
-    whole tables for each message (seen: above 100 s in place of 0.05).
+    On PostgreSQL by indexes, whatever the statistics say: made of a table that was nearly empty, they may lead through
+    whole tables for each message. Such costs would set off the compiler (jit), which takes a second (measured).
     """
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql("SET LOCAL enable_seqscan = off; SET LOCAL jit = off")
