@@ -24,7 +24,7 @@ COMMANDS = {
 USUAL = gc.get_threshold()
 _SELDOM = (50_000, 20, 50)
 """What a start reads makes some 360,000 objects that stay. By the usual thresholds they are looked at again and again:
-that took a quarter of a start, and the last look on the way out as long again (measured)."""
+that took a fifth of a start, and the last look on the way out about as long again (measured)."""
 
 
 class _Lazy(click.Group):

@@ -15,8 +15,7 @@ from bridge.clock import Clock
 from bridge.domain.states import State
 from bridge.errors import StoreError
 from bridge.settings import Rule
-from bridge.store import outbound, untold
-from bridge.store.alarms import counts
+from bridge.store import alarms, outbound, untold
 from bridge.store.gauges import Gauges, gauges
 from bridge.store.payloads import Payloads
 from bridge.store.port import Connection, Store
@@ -74,7 +73,7 @@ class Metrics:
     def _count(self, conn: Connection) -> tuple["_Seen", float]:
         """Everything, and the seconds that it took: those of waiting for a connection do not count."""
         began = time.monotonic()
-        seen = _Seen(gauges(conn, at=self._clock.now()), counts(conn))
+        seen = _Seen(gauges(conn, at=self._clock.now()), alarms.counts(conn))
         return seen, time.monotonic() - began
 
 

@@ -15,13 +15,14 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import errors, sql
 
-from bridge.errors import BridgeError, StoreError, StoreFull, StoreRefused
+from bridge.errors import StoreError, StoreFull
 from bridge.store import backup, migrate, postgres_facts, sqlite
 from bridge.store.durable import make_folder
 from bridge.store.postgres_engine import writer_engine
 from bridge.store.schema import duty, metadata, worker
 
-_OF_PROCESSES = {worker.name, duty.name}
+_TABLES = [table for table in metadata.sorted_tables if table not in (worker, duty)]
+"""The processes of the old store do not go along."""
 _AT_ONCE = 50
 """Rows that are read at once."""
 _BESIDE = ".from-sqlite-"
@@ -70,21 +71,18 @@ def _taken_over(prepared: Path, address: sa.URL) -> None:
 def _fill(old: sa.Connection, new: sa.Connection) -> None:
     raw: Any = new.connection.driver_connection
     postgres_facts.require_usable(new)
-    postgres_facts.require_empty(raw)  # before `walk`, which would take another's older tables for its own
-    migrate.walk(new)
     raw.execute(_PATIENT)
-    if raw.execute("SELECT FROM mark LIMIT 1").fetchone() is not None:  # of two at once, the second one
-        raise StoreRefused("store.url: the database is not empty any more: another restore was first")
+    migrate.lock(new)
+    postgres_facts.require_empty(raw)
+    migrate.walk(new)
     given = {str(name): int(number) for name, number in old.exec_driver_sql(_GIVEN)}
-    for table in metadata.sorted_tables:
-        if table.name in _OF_PROCESSES:
-            continue
+    for table in _TABLES:
         _copy(old, raw, table)
         if table.autoincrement_column is not None:
             newest = old.execute(sa.select(sa.func.max(table.autoincrement_column))).scalar() or 0
             if number := max(newest, given.get(table.name, 0)):
                 raw.execute(_NUMBERED, (table.name, number))
-    for table in metadata.sorted_tables:  # else its first queries go through whole tables
+    for table in _TABLES:  # else its first queries go through whole tables
         raw.execute(_ANALYZE.format(table=sql.Identifier(table.name)))
 
 
@@ -93,7 +91,7 @@ def _copy(old: sa.Connection, raw: "psycopg.Connection[Any]", table: sa.Table) -
     command = _COPY.format(
         table=sql.Identifier(table.name), columns=sql.SQL(", ").join(sql.Identifier(c.name) for c in table.columns)
     )
-    problem: BridgeError
+    problem: StoreError
     try:
         with raw.cursor().copy(command) as writing:
             for row in _rows(old, table):
@@ -119,15 +117,12 @@ def _rows(old: sa.Connection, table: sa.Table) -> Iterator[Any]:
             row = next(found, None)
         except (sa.exc.DBAPIError, UnicodeDecodeError) as cause:
             where = "the first rows" if behind is None else f"a row behind {behind}"
-            raise _unreadable(f"{where} of {table.name}", cause) from None
+            problem = f"{where} of {table.name} cannot be read from the copy: {type(cause).__name__}"
+            raise StoreError(problem) from None
         if row is None:
             return
         yield row
         behind = row[0]
-
-
-def _unreadable(where: str, cause: Exception) -> StoreError:
-    return StoreError(f"{where} cannot be read from the copy: {type(cause).__name__}")
 
 
 def _which(old: sa.Connection, table: sa.Table, cause: psycopg.Error) -> str:

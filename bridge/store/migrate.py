@@ -92,16 +92,21 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 def _walk(engine: sa.Engine) -> None:
     with engine.connect() as conn:
+        if engine.dialect.name == "postgresql":
+            lock(conn)
+            conn.exec_driver_sql(f"SET LOCAL lock_timeout = {round(STANDS_STILL * 1000)}")
         walk(conn)
         conn.commit()
 
 
+def lock(conn: sa.Connection) -> None:
+    """On PostgreSQL: of two that make or change the schema at once, the second waits, and sees what the first did."""
+    conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+    conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+
+
 def walk(conn: sa.Connection) -> None:
-    """As `upgrade`, in this connection's transaction."""
-    if conn.dialect.name == "postgresql":  # of two that are started at once, the second finds it done
-        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
-        conn.exec_driver_sql(f"SET LOCAL lock_timeout = {round(STANDS_STILL * 1000)}")
+    """To the newest revision, in this connection's transaction. Raises StoreRefused where its own is not known here."""
     found = current(conn)
     if found == newest():
         return

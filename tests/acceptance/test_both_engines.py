@@ -215,9 +215,8 @@ def _compared(path: Path, database: sa.URL) -> dict[str, int]:
     with sqlite.connect() as here:
         given = samples(here)
         with postgres.connect() as there:
-            there.exec_driver_sql(
-                "SET enable_seqscan = off"
-            )  # as in a large store; what has no order comes by its index
+            # As in a large store: what has no order comes by its index.
+            there.exec_driver_sql("SET enable_seqscan = off")
             for name, one in readers().items():
                 found = False
                 for values in calls(name, one, given):

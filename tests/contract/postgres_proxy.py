@@ -34,6 +34,10 @@ class Cut(StrEnum):
     NOWHERE = "nowhere, and the server warns that its queue of words is long"
 
 
+_SAID: dict[Cut | None, tuple[bytes, bytes]] = {Cut.NOWHERE: (_QUEUE, b""), Cut.FAREWELL: (b"", _FAREWELL)}
+"""Before and behind the answer."""
+
+
 class Wire:
     """Passes everything on. `cut` arms it for the next COMMIT; once it struck, `struck` is set."""
 
@@ -92,7 +96,7 @@ class Wire:
             if how is None:
                 server.sendall(data)
                 continue
-            if how in {Cut.FAREWELL, Cut.NOWHERE}:
+            if how in _SAID:
                 self._says = server, how
                 server.sendall(data)
                 continue
@@ -116,8 +120,9 @@ class Wire:
             if self._says is not None and self._says[0] is server:
                 (_, how), self._says = self._says, None
                 self.struck.set()
+            before, behind = _SAID.get(how, (b"", b""))
             try:
-                client.sendall({Cut.NOWHERE: _QUEUE + data, Cut.FAREWELL: data + _FAREWELL}.get(how, data))  # type: ignore[arg-type]
+                client.sendall(before + data + behind)
             except OSError:
                 return
             if how is Cut.FAREWELL:
