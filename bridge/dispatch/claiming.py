@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 
 import structlog
 
@@ -100,21 +101,21 @@ class Claiming:
 
     async def _is_claimable(self, offers: dict[str, Room]) -> bool:
         """Whether it is worth a turn to write, which keeps all other processes waiting."""
-        now = self._clock.now()
+        now, monotonic = self._clock.now(), self._clock.monotonic()
 
         def look(conn: Connection) -> bool:
             for name, room in offers.items():
                 one, smaller = self._destinations[name], room.smaller()
                 if line.is_claimable(conn, at=now, destination=name, smaller=smaller, order_wait=self._order_wait):
                     return True
-                one.backlog, one.due = line.waits(conn, name), line.next_due(conn, name)
+                one.backlog, one.due = line.waits(conn, name), _due(conn, name, now, monotonic)
             return False
 
         return await self._store.read(look)
 
     def _claim(self, tx: Transaction, offers: dict[str, Room], renewed: Sequence[str]) -> list[Taken]:
         """What can be done now, of each destination; of one where there is nothing, when something will be."""
-        now, taken = self._clock.now(), list[line.Claimed]()
+        now, monotonic, taken = self._clock.now(), self._clock.monotonic(), list[line.Claimed]()
         for name in renewed:  # what the last token cost is tried with the new one
             line.hurry(tx, OF_DESTINATION, at=now, destination=name)
         if self.astray:
@@ -141,7 +142,7 @@ class Claiming:
                 if len(found) < most:
                     break
             one.backlog = line.waits(tx.conn, name)
-            one.due = None if len(taken) > before else line.next_due(tx.conn, name)
+            one.due = None if len(taken) > before else _due(tx.conn, name, now, monotonic)
         return [self._taken(tx, each) for each in taken]
 
     def _taken(self, tx: Transaction, claimed: line.Claimed) -> Taken:
@@ -153,13 +154,12 @@ class Claiming:
 
     def quiet(self) -> float:
         """Seconds until something can be done, as far as the last look showed it."""
-        now, monotonic = self._clock.now().timestamp(), self._clock.monotonic()
-        least = LONGEST_LOOK
+        now, least = self._clock.monotonic(), LONGEST_LOOK
         for one in self._destinations.values():
             if one.paused_until is not None:
-                least = min(least, one.paused_until - monotonic)
+                least = min(least, one.paused_until - now)
             elif one.due is not None:
-                seconds = one.due / 1000 - now
+                seconds = one.due - now
                 one.backlog = one.backlog or seconds <= 0
                 least = min(least, seconds if seconds > 0 else BEHIND)
         return max(least, 0.01)
@@ -167,3 +167,9 @@ class Claiming:
     def waits(self) -> bool:
         """Whether something may stand in line for which there is a place now."""
         return self.astray or any(one.backlog and one.pause() <= 0 for one in self._destinations.values())
+
+
+def _due(conn: Connection, name: str, now: datetime, monotonic: float) -> float | None:
+    """When what waits to go there is due (monotonic): a clock that is set after the look has no part in it (F25)."""
+    due = line.next_due(conn, name)
+    return None if due is None else monotonic + due / 1000 - now.timestamp()

@@ -79,7 +79,7 @@ class Destination:
         self.pace = Pace(settings.rate, clock.monotonic(), dispatchers)
         self.backlog = True  # more may stand in line than was taken in hand
         self.paused_until: float | None = None  # when it is worth another look; None: it was not paused at the last
-        self.due: int | None = None  # when the next that waits there may go on, in stored milliseconds
+        self.due: float | None = None  # when the next that waits there may go on (monotonic)
         self.asking = False  # whether the line is being asked at this moment
         self.noted: tuple[bool, str] | None = (False, "")  # what the doors were told of its health
         self.renewed = False  # whether there is another token since the last one was refused
