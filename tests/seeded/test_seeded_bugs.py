@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -14,13 +15,24 @@ from tests.seeded.bugs import BUGS, SWITCH
 
 BARE = ("-p", "no:cacheprovider", "-p", "no:schemathesis", "--assert=plain")
 """What a run for one red test can do without: a second and a half of each start."""
+LONGEST = 250.0
+"""Seconds for a run; shortly before, it says where each of its threads stands."""
 
 
 def run(name: str, *suite: str) -> subprocess.CompletedProcess[str]:
-    """The suite as a run of its own, with the bug planted."""
-    command = [sys.executable, "-m", "pytest", "-p", "tests.seeded.bugs", *BARE, "-q", "-x", *suite]
-    environment = {**os.environ, SWITCH: name, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=False)
+    """The suite as a run of its own, with the bug planted. What it leaves behind goes with its folder."""
+    with tempfile.TemporaryDirectory(prefix="seeded-", ignore_cleanup_errors=True) as folder:
+        own = ("-p", "tests.seeded.bugs", "--basetemp", f"{folder}/run", "-o", f"faulthandler_timeout={LONGEST - 20}")
+        command = [sys.executable, "-m", "pytest", *own, *BARE, "-q", "-x", *suite]
+        given = {SWITCH: name, "PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": folder}
+        environment = {**os.environ, **given}
+        try:
+            return subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=LONGEST, check=False
+            )
+        except subprocess.TimeoutExpired as late:
+            said = b"\n".join(part for part in (late.stdout, late.stderr) if part)
+            pytest.fail(f"it does not end: {said.decode(errors='replace')}")
 
 
 @pytest.mark.timeout(300)
