@@ -126,8 +126,10 @@ class Peer:
     sock: socket.socket
 
     @classmethod
-    def to(cls, address: tuple[str, int], *, tls: ssl.SSLContext | None = None, timeout: float = 15) -> Self:
-        sock = socket.create_connection(address, timeout=timeout)
+    def to(
+        cls, address: tuple[str, int], *, tls: ssl.SSLContext | None = None, timeout: float = 15, source: str = ""
+    ) -> Self:
+        sock = socket.create_connection(address, timeout=timeout, source_address=(source, 0))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return cls(tls.wrap_socket(sock, server_hostname=address[0]) if tls else sock)
 
@@ -195,10 +197,10 @@ class Peer:
         return self.answer()
 
 
-def honest_echo(address: tuple[str, int], *, tls: ssl.SSLContext | None = None) -> float:
+def honest_echo(address: tuple[str, int], *, tls: ssl.SSLContext | None = None, source: str = "") -> float:
     """Seconds that somebody well-behaved needs for a C-ECHO with its association."""
     began = time.monotonic()
-    with Peer.to(address, tls=tls) as peer:
+    with Peer.to(address, tls=tls, source=source) as peer:
         peer.open()
         assert peer.echo() == 0
         peer.send(RELEASE_RQ)

@@ -126,10 +126,11 @@ class Noticed(dict[int, Any]):
 
 
 def record(*names: str) -> bytes:
-    """An archive with a WFDB record of four samples for each name."""
+    """An archive with a WFDB record of four samples for each name; the same bytes at any time."""
     with io.BytesIO() as made:
         with zipfile.ZipFile(made, "w") as archive:
             for name in names:
-                archive.writestr(f"{name}.hea", f"{name} 1 500 4\n{name}.dat 16 1000(0)/mV 16 0 1 10 0 II\n")
-                archive.writestr(f"{name}.dat", b"\1\0\2\0\3\0\4\0")
+                header = f"{name} 1 500 4\n{name}.dat 16 1000(0)/mV 16 0 1 10 0 II\n"
+                archive.writestr(zipfile.ZipInfo(f"{name}.hea"), header)
+                archive.writestr(zipfile.ZipInfo(f"{name}.dat"), b"\1\0\2\0\3\0\4\0")
         return made.getvalue()
