@@ -34,9 +34,22 @@ def is_surely_gone(place: str) -> bool:
     try:
         return _started(int(pid)) != began
     except FileNotFoundError:
-        return True
+        return not _runs(int(pid))
     except (OSError, ValueError, IndexError):
         return False
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process has that number. One that may not be traced is not to be seen (proc(5), hidepid: what systemd
+    makes of ProtectProc=invisible, and two units with PrivateUsers= may not trace each other); a signal would find it.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _started(pid: int) -> str:

@@ -1,7 +1,8 @@
 """`python confined.py UNIT COMMAND…`: the command under the unit's system call filters, where no systemd runs.
 
 What systemd makes of SystemCallFilter=, MemoryDenyWriteExecute=, RestrictAddressFamilies= and RestrictNamespaces=
-(systemd.exec(5)), made by libseccomp in this process, which then becomes the command.
+(systemd.exec(5)), made by libseccomp in this process, which then becomes the command. Run by root it also sees no more
+than ProtectProc= and PrivateUsers= leave: of the processes of this machine its own alone.
 """
 
 import ctypes
@@ -17,6 +18,8 @@ EQUAL, MASKED_EQUAL = 4, 7
 NO_NEW_PRIVILEGES = 38
 WRITE, EXECUTE = 2, 4
 NAMESPACES = 0x7E020000  # every CLONE_NEW… of clone(2)
+NEW_MOUNTS, NEW_USERS = 0x20000, 0x10000000  # CLONE_NEWNS, CLONE_NEWUSER
+RECURSIVE, PRIVATE = 0x4000, 0x40000  # MS_REC, MS_PRIVATE
 FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10}
 
 
@@ -93,6 +96,21 @@ def filtered(default: int, rules: list[tuple[str, int, list[Compared]]]) -> None
     assert library().seccomp_load(context) == 0
 
 
+def hide(unit: str) -> None:
+    """Other processes are not to be seen: a /proc of its own that hides what may not be traced, and users of its own,
+    whose rights end where those of another process begin. (Group 0, which is ours here, would see all.)
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if said(unit, "ProtectProc") == ["invisible"]:
+        assert libc.unshare(NEW_MOUNTS) == 0, ctypes.get_errno()
+        assert libc.mount(None, b"/", None, RECURSIVE | PRIVATE, None) == 0, ctypes.get_errno()
+        assert libc.mount(b"proc", b"/proc", b"proc", 0, b"hidepid=2,gid=1") == 0, ctypes.get_errno()
+    if said(unit, "PrivateUsers") == ["yes"]:
+        assert libc.unshare(NEW_USERS) == 0, ctypes.get_errno()
+        for name, text in (("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")):
+            Path("/proc/self", name).write_text(text)
+
+
 def confine(unit: str) -> None:
     """All filters of the unit, in force for this process and its children."""
     calls = allowed(unit)
@@ -115,5 +133,8 @@ def confine(unit: str) -> None:
 
 
 if __name__ == "__main__":
-    confine(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    text = Path(sys.argv[1]).read_text(encoding="utf-8")
+    if os.geteuid() == 0:
+        hide(text)
+    confine(text)
     os.execv(sys.argv[2], sys.argv[2:])
