@@ -21,7 +21,7 @@ FIELDS = frozenset(
     {
         "event", "level", "timestamp", "message", "reason", "error", "listener", "known", "state", "swept", "in_doubt",
         "resumed", "mid_frame", "part", "address", "number", "seconds", "outbound", "commitment", "failed",
-        "beyond", "withheld", "held", "action", "audit", "destination",
+        "beyond", "withheld", "held", "action", "audit", "destination", "took", "workers", "ended",
     }
 )  # fmt: skip
 """Every field that a log line may carry."""

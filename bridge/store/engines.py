@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import psycopg
 import sqlalchemy as sa
 
 from bridge.clock import Clock
@@ -84,8 +85,13 @@ def upgrade(settings: StoreSettings) -> str:
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """A server that cannot be reached, in our words."""
+    """A server that cannot be reached, or gives us no rights, in our words."""
     try:
         yield
     except sa.exc.OperationalError as cause:
         raise StoreRefused(f"store.url: the store cannot be used: {said(cause.orig)}") from cause
+    except sa.exc.ProgrammingError as cause:
+        if not isinstance(cause.orig, psycopg.errors.InsufficientPrivilege):
+            raise
+        way_out = "its rights are those that postgresql/database.sql gives"
+        raise StoreRefused(f"store.url: the store cannot be used: {said(cause.orig)}; {way_out}") from cause

@@ -27,8 +27,8 @@ def require_usable(conn: sa.Connection) -> None:
         raise StoreRefused(f"store.url: PostgreSQL {_shown(conn, 'server_version')} is too old; 13 is the oldest")
     if (found := _shown(conn, "server_encoding")) != "UTF8":
         raise StoreRefused(
-            f"store.url: the database is encoded in {found}, and a patient's name needs UTF8; make one by "
-            "createdb --encoding=UTF8 --template=template0"
+            f"store.url: the database is encoded in {found}, and a patient's name needs UTF8; make one as "
+            "postgresql/database.sql does, by ENCODING 'UTF8' TEMPLATE template0"
         )
     if _shown(conn, "fsync") in _WEAK or _shown(conn, "full_page_writes") in _WEAK:
         raise StoreRefused("store.url: the server runs with fsync or full_page_writes off, and a power cut loses rows")
@@ -75,8 +75,8 @@ def require_empty(raw: psycopg.Connection[Any]) -> None:
     there = raw.execute(_THERE).fetchone()
     if there is not None:
         raise StoreRefused(
-            f"store.url: the database {raw.info.dbname} is not empty, {there[0]} is in it. Make a new one with "
-            "createdb --encoding=UTF8 --template=template0, and name that"
+            f"store.url: the database {raw.info.dbname} is not empty, {there[0]} is in it. Make a new one by "
+            "postgresql/database.sql, with the rights that it gives, and name that"
         )
 
 

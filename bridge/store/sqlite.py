@@ -7,6 +7,7 @@ One writer also keeps clear of the WAL defect of SQLite before 3.51.3, which nee
 import asyncio
 import fcntl
 import os
+import pwd
 import sqlite3
 import time
 from collections.abc import Collection, Sequence
@@ -62,7 +63,7 @@ class SqliteStore(GroupedStore):
         it was made just now.
 
         Raises StoreRefused where another service holds it, where it cannot be written, where it is damaged, another
-        program's, or its schema is newer.
+        program's or another user's, or its schema is newer.
         """
         self._loop = loop
         try:
@@ -84,8 +85,22 @@ class SqliteStore(GroupedStore):
                     raise
                 time.sleep(0.05)
 
+    def _require_own(self) -> None:
+        """Root can write everywhere, and what it makes beside another's database locks that one's service out."""
+        if os.geteuid() != 0 or not self.path.exists() or not (owner := self.path.stat().st_uid):
+            return
+        try:
+            name = pwd.getpwuid(owner).pw_name
+        except KeyError:
+            name = str(owner)
+        raise StoreRefused(
+            f"store.url: {self.path} belongs to {name}, and root would write files beside it that {name} cannot read; "
+            f"call it as that user: runuser -u {name} -- bridge ..."
+        )
+
     def _take(self) -> None:
         """The lock and the file."""
+        self._require_own()
         try:
             make_folder(self.path.parent)
             self._lock_fd = os.open(self.path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -138,7 +138,7 @@ async def test_a_database_in_which_something_is_is_left_as_it_is(
 ) -> None:
     before = tables_in(database)
     backup.copy(sqlite_store.path, tmp_path / "copy.db")
-    with pytest.raises(StoreRefused, match=r"is not empty, .* is in it\. Make a new one with createdb"):
+    with pytest.raises(StoreRefused, match=r"is not empty, .* is in it\. Make a new one by postgresql/database"):
         put_over(database, tmp_path / "copy.db", tmp_path / "host")
     assert tables_in(database) == before
 

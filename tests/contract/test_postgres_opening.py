@@ -66,7 +66,7 @@ async def test_a_database_that_cannot_hold_every_name_is_refused(postgres: Serve
     said = await refused(postgres.url("latin"), tmp_path)
     postgres.drop("latin")
     assert "encoded in LATIN1" in said
-    assert "createdb --encoding=UTF8 --template=template0" in said
+    assert "ENCODING 'UTF8' TEMPLATE template0" in said
 
 
 async def test_a_standby_is_refused(postgres: Server, emptied: sa.URL, tmp_path: Path) -> None:

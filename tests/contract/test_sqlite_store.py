@@ -1,6 +1,7 @@
 """What is SQLite's own: one file, one process, and what stands in front of a file that is not ours."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,22 @@ from tests.contract.test_store_contract import arrival
 async def test_f40_a_second_service_on_one_store_is_refused(sqlite_store: SqliteStore) -> None:
     with pytest.raises(StoreRefused, match="held by another running bridge"):
         SqliteStore(sqlite_store.path).open(asyncio.get_running_loop())
+
+
+async def test_root_takes_no_store_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The epoch file that it wrote anew was root's alone, and the service did not start any more."""
+    path = tmp_path / "bridge.db"
+    first = SqliteStore(path)
+    first.open(asyncio.get_running_loop())
+    first.close()
+    before = {one.name: one.stat().st_mtime_ns for one in os.scandir(tmp_path)}
+    if os.geteuid() == 0:
+        os.chown(path, 10_001, 10_001)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(StoreRefused, match=r"belongs to .* runuser -u \w+ -- bridge"):
+        SqliteStore(path).open(asyncio.get_running_loop())
+    assert {one.name: one.stat().st_mtime_ns for one in os.scandir(tmp_path)} == before
 
 
 async def test_f27_a_newer_schema_is_refused(tmp_path: Path) -> None:

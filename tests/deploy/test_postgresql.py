@@ -19,8 +19,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from bridge.errors import StoreRefused
 from bridge.settings import Settings, load
-from bridge.store import backup, inbox, postgres_engine, postgres_facts
+from bridge.store import backup, inbox, listing, postgres_engine, postgres_facts
+from bridge.store.engines import looking
 from bridge.store.sqlite import SqliteStore
 from tests import postgres_server
 from tests.acceptance.process import api
@@ -163,6 +165,21 @@ def test_the_schema_is_there_and_its_rows_are_all_that_a_service_may_touch(insta
     ):
         with installed.connected() as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
             conn.execute(forbidden)  # type: ignore[call-overload]
+
+
+def test_a_service_without_rights_is_told_where_they_come_from(installed: Installed) -> None:
+    """As in a database that somebody made by hand: `check` and `messages list` ended in a traceback there."""
+    store = installed.settings().store
+    password = Path(installed.as_owner(store.url)["BRIDGE_STORE__PASSWORD_FILE"]).read_text().strip()
+    with installed.connected(user="bridge_owner", password=password) as owner:
+        owner.execute("REVOKE SELECT ON message FROM bridge")
+        owner.commit()
+        with (
+            pytest.raises(StoreRefused, match=r"permission denied .* postgresql/database\.sql gives"),
+            looking(store) as conn,
+        ):
+            listing.rows(conn)
+        owner.execute("GRANT SELECT ON message TO bridge")
 
 
 @pytest.mark.parametrize(
