@@ -19,7 +19,8 @@ WHEN = {
     Rule.QUEUE_LONG: "`queue_length` wait for a destination; anew at 10 and 100 times as many",
     Rule.DESTINATION_DOWN: "down for `destination_down`; at once where the token, the organization or the address is "
     "refused",
-    Rule.IN_DOUBT: "in doubt for `doubt_age`, `doubt_age_stat` where its order is STAT; one alarm a message",
+    Rule.IN_DOUBT: "in doubt for `doubt_age`, `doubt_age_stat` where its order is STAT (which is read with "
+    "`dicom.worklist` alone); one alarm a message",
     Rule.HELD: "the oldest of a reason is `held_age` old, or there are `held_number`; at once for poison, uid_conflict "
     "and identity_update; anew at 10 and 100 times as many",
     Rule.REJECTED: "`rejected_number` of a reason within an hour; one that the API refused",

@@ -11,9 +11,11 @@ PAGE = Path(__file__).parents[2] / "deploy" / "runbook.md"
 BESIDES = {
     Rule.DESTINATION_DOWN: "Under the unit the token is a credential, read at the start: put the new one into "
     "`/etc/cardio-bridge/credentials/` and `systemctl restart cardio-bridge`.",
-    Rule.DISK: "`bridge_room_bytes` says how much is left. Recordings are most of it; a larger disk is the way, since "
-    "nothing is deleted by itself.",
-    Rule.QUARANTINE: "The section on backup below goes through it step by step.",
+    Rule.DISK: "`bridge_room_bytes` says how much is left. Recordings are most of it, and nothing is deleted by "
+    "itself: a larger disk, `bridge db prune` (*Retention*), old copies in `/var/backups` where they are on the same "
+    "disk. Never delete a file below `store.payloads` or beside the database: each is somebody's ECG, or an order that "
+    "was acknowledged.",
+    Rule.QUARANTINE: "*Restore* below goes through it step by step.",
     Rule.CERTIFICATE: "See the section on certificates.",
 }
 """What an installation adds."""
