@@ -305,7 +305,7 @@ class Booking:
         if found.standing not in WITHDRAWN or found.standing is Standing.UNSEEN:
             kept = found.standing if found.standing is Standing.UNSEEN else standing
             book.stand(tx, found.id, kept, sent_at=_stored(sent_at) or found.sent_at, withdrawn_by=message_id)
-            self._wake(tx, found)
+            line.wake_on_hold(tx, at=self._clock.now())
         if found.standing is Standing.UNSEEN:
             problem = Problem(Condition.UNKNOWN_KEY_IDENTIFIER, "no such order is known here", "ORC-2")
             return Told(OrderReply(wanted.unable, reason=problem.text), State.REJECTED, problem, "unknown_order")
@@ -329,13 +329,8 @@ class Booking:
             return self._unable(wanted, "the order is cancelled")
         book.stand(tx, found.id, Standing.ACTIVE)
         book.plan_anew(tx, found.id, Plan(), due_at=self._clock.now())
-        self._wake(tx, found)
+        line.wake_on_hold(tx, at=self._clock.now())
         return Told(OrderReply(wanted.done), State.DONE, reason="order_released")
-
-    def _wake(self, tx: Transaction, found: book.BookedOrder) -> None:
-        """What waited for the order's release: its draft, and its recordings."""
-        waiting = {found.message_id, *book.recordings_with(tx.conn, (n.value for n in found.mapped.numbers))}
-        line.wake_waiting(tx, sorted(waiting), at=self._clock.now(), reason=line.ON_HOLD)
 
     def _status(self, tx: Transaction, wanted: Asked, found: book.BookedOrder) -> Told:
         made = book.under_way(tx.conn, found.id)
@@ -369,7 +364,7 @@ class Booking:
         for order in book.orders_of_visit(tx.conn, patient.value, visit):
             if not book.under_way(tx.conn, order.id):
                 book.stand(tx, order.id, Standing.CANCELLED, withdrawn_by=message_id)
-                self._wake(tx, order)
+                line.wake_on_hold(tx, at=self._clock.now())
                 cancelled.append(order.id)
         return cancelled
 

@@ -165,8 +165,8 @@ class Claiming:
         return max(least, 0.01)
 
     def waits(self) -> bool:
-        """Whether something may stand in line for which there is a place now."""
-        return self.astray or any(one.backlog and one.pause() <= 0 for one in self._destinations.values())
+        """Whether something may stand in line: a look says when, also of one that is paused since the last."""
+        return self.astray or any(one.backlog for one in self._destinations.values())
 
 
 def _due(conn: Connection, name: str, now: datetime, monotonic: float) -> float | None:

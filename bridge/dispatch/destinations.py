@@ -1,6 +1,6 @@
 """Every destination: none holds up another, but those that share a token share its rate limit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
@@ -12,7 +12,7 @@ from bridge.dispatch.policy import OF_DESTINATION, Decision, PauseDestination, R
 from bridge.errors import SettingsError, StoreError
 from bridge.settings import CardioSettings
 from bridge.store import destinations, line
-from bridge.store.port import Store, Transaction
+from bridge.store.port import Notice, Store, Transaction
 
 log = structlog.get_logger()
 
@@ -27,6 +27,7 @@ class Destinations(Mapping[str, Destination]):
         self._all = {name: Destination(one, clock, store.dispatchers) for name, one in settings.all().items()}
         self._store = store
         self._clock = clock
+        store.subscribe(self.hear)
 
     def __getitem__(self, name: str) -> Destination:
         return self._all[name]
@@ -91,12 +92,21 @@ class Destinations(Mapping[str, Destination]):
                 destination.refused()
         await self._tell(destination)
 
+    def hear(self, notices: Sequence[Notice]) -> None:
+        """Another dispatcher noted otherwise, and may have ended since: the next outcome says anew what it is."""
+        for name, down in (notice.value for notice in notices if notice.topic == "destination"):
+            one = self._all.get(name)
+            if one is not None and one.noted is not None and one.noted[0] != down:
+                one.noted = None
+
     async def _tell(self, destination: Destination) -> None:
         health = destination.health
         reason = health.reason if health.known_down else None
         known = (health.known_down, reason.value if reason is not None else "")
         if known == destination.noted:
             return
+        if destination.noted is None and not health.known_down and health.doubts:
+            return  # what is in doubt itself gainsays nobody
         if not health.known_down:
             log.warning("destination.up", destination=destination.name)
         elif reason in _ALARMS:

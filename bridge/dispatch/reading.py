@@ -39,6 +39,8 @@ AT_HAND = 512
 """Messages that wait in memory; beyond that they are read from the store when their turn comes."""
 GIVE_WAY, LONGEST_WAY = 0.01, 3.0
 """Seconds between two looks at whether objects are coming in, and how long they may go first."""
+BEHIND = 0.1
+"""Seconds until a message is tried again that came behind one whose commit failed."""
 ATTEMPTS = 3
 """A message that ends its reader this often is held (F28)."""
 PATIENCE = 60.0
@@ -50,6 +52,18 @@ class _Read:
     claimed: line.Claimed
     understood: Understood
     message: Message | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What is read together. `ids` are those that count for what came behind them: entered, or still to be."""
+
+    first: int
+    ids: set[int]
+
+
+class _Behind(StoreError):
+    """One that came before it is not entered, since its commit failed: an older word must not come to be the last."""
 
 
 class Reading:
@@ -152,7 +166,7 @@ class Reading:
             poison = [one for one in found if one not in good]
             for one in poison:
                 log.error("message.poison", message=one.id, error="TrialFailed")
-                await self._keep_entering(_Read(one, Understood(State.HELD, reason="poison")))
+                await self._keep_entering(_Read(one, Understood(State.HELD, reason="poison")), _Batch(one.id, set()))
             if good:
                 await self._take_in(await self._counted(len(good)), {})
 
@@ -179,9 +193,10 @@ class Reading:
             return
         self._last = max(self._last, claimed[-1].id)
         done = [await self._read(one, messages.get(one.id)) for one in claimed]
-        await asyncio.gather(*(self._keep_entering(one) for one in done))
+        batch = _Batch(claimed[0].id, {one.id for one in claimed})
+        await asyncio.gather(*(self._keep_entering(one, batch) for one in done))
 
-    async def _keep_entering(self, one: _Read) -> None:
+    async def _keep_entering(self, one: _Read, batch: _Batch) -> None:
         """Enter one, alone: what fails in it leaves its neighbours as they are. A full disk is waited out.
 
         A message whose task is due is sent in the same breath, where there is room for it.
@@ -190,7 +205,9 @@ class Reading:
             due = self._place(one)
             taken: Taken | None = None
             try:
-                taken = await self._store.write(functools.partial(self._entered, one=one, due=due))
+                taken = await self._store.write(functools.partial(self._entered, one=one, due=due, batch=batch))
+            except _Behind:
+                await self._clock.sleep(BEHIND)
             except StoreError:
                 log.error("message.not_entered", message=one.claimed.id)
                 await self._clock.sleep(1.0)
@@ -199,6 +216,7 @@ class Reading:
             except Exception as problem:  # noqa: BLE001  edge of the loop: a poison message is held
                 log.error("message.poison", message=one.claimed.id, error=type(problem).__name__)
                 if one.understood.reason == "poison":
+                    batch.ids.discard(one.claimed.id)
                     return  # it cannot even be held: it stands as it is, and a start finds it
                 one = replace(one, understood=Understood(State.HELD, reason="poison"))
             else:
@@ -215,7 +233,11 @@ class Reading:
         goes_to = self._entering.goes_to(claimed.listener, claimed.sender, one.understood, one.message)
         return goes_to if self._delivering.reserve(goes_to) else ""
 
-    def _entered(self, tx: Transaction, one: _Read, *, due: str) -> Taken | None:
+    def _entered(self, tx: Transaction, one: _Read, *, due: str, batch: _Batch) -> Taken | None:
+        if one.claimed.id != batch.first and batch.ids.intersection(
+            line.unread_from(tx.conn, batch.first, one.claimed.id)
+        ):
+            raise _Behind("one that came before it is not entered yet")
         entered = self._entering.enter(tx, one.claimed, one.understood, one.message)
         if due and entered.destination == due and one.message is not None:
             return self._delivering.take(tx, one.claimed, entered, one.message)

@@ -8,12 +8,18 @@ from bridge.domain.states import SETTLED, UNDER_WAY, State
 from bridge.store.inbox import Kept
 from bridge.store.port import Notice, Transaction
 
+REMEMBERED = 256
+"""Messages that settled last: more than can settle while the notice of our own commit is on its way to the loop."""
+
 
 class Replies:
     """Who waits for which message. Lives in the loop; `expect` is called in the store's thread.
 
     A message is late at once where its task is due and its destination is known to be down: a feed keeps its pace
     while the API does not (hl7.md §3.5).
+
+    On PostgreSQL another process may settle a message, and its word come by the store's follower, before the loop has
+    heard of our own commit that keeps it: so those that settled last are remembered, for a ticket that comes late.
     """
 
     def __init__(self) -> None:
@@ -22,6 +28,7 @@ class Replies:
         self._tickets: dict[int, set[int]] = {}  # message id → tickets
         self._messages: dict[int, int] = {}  # ticket → message id
         self._ready: dict[int, str | None] = {}  # message id → where its task goes, as far as that is known
+        self._settled: dict[int, bytes | None] = {}  # message id → its answer; the one that settled last stands last
         self._down: set[str] = set()
 
     def ticket(self) -> int:
@@ -65,8 +72,12 @@ class Replies:
                 case "expected":
                     self._expected(notice.message_id, *notice.value)
                 case "settled":
+                    self._remember(notice.message_id, notice.value)
                     self._wake(notice.message_id, notice.value)
+                case "received":
+                    self._settled.pop(notice.message_id, None)  # to be understood anew
                 case "ready" | "taken":
+                    self._settled.pop(notice.message_id, None)  # a person let it go on: what it came to counts no more
                     if notice.message_id in self._tickets:
                         self._ready[notice.message_id] = notice.value
                         if notice.value in self._down:
@@ -89,8 +100,16 @@ class Replies:
         self._messages[ticket] = message_id
         if state in UNDER_WAY:
             self._ready[message_id] = destination
-        if state in SETTLED or (state in UNDER_WAY and destination in self._down):
+        if message_id in self._settled:
+            self._wake(message_id, self._settled[message_id])
+        elif state in SETTLED or (state in UNDER_WAY and destination in self._down):
             self._wake(message_id, None)  # settled without an answer: nothing will come by itself
+
+    def _remember(self, message_id: int, answer: bytes | None) -> None:
+        self._settled.pop(message_id, None)
+        self._settled[message_id] = answer
+        if len(self._settled) > REMEMBERED:
+            del self._settled[next(iter(self._settled))]
 
     def _wake(self, message_id: int, answer: bytes | None) -> None:
         for ticket in self._tickets.get(message_id, ()):

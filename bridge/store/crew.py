@@ -54,22 +54,35 @@ class Crew:
         there = await self._store.read(workers.there)
         self.count(there)
         others = [one for one in there if one.name != self._store.worker]
-        silent = self._watch.silent(others, self._clock.monotonic())
+        names = self._watch.silent(others, self._clock.monotonic())
+        silent = [one for one in others if one.name in names]
         ended = workers.surely_gone(others)
         wanted = [name for name, mine in self._wanted.items() if not mine.is_set()]  # the loop's: no other thread looks
-        await self._store.write(lambda tx: self._taken(tx, ended, silent, wanted))
+        try:
+            await self._store.write(lambda tx: self._taken(tx, ended, silent, wanted))
+        except StoreError:  # as little could the others give a sign of life: a standby is away, a migration runs
+            self._watch = workers.Watch(self._store.lease)
+            raise
 
     def count(self, there: Sequence[workers.Worker]) -> None:
         """Those who send, of all that are there; one at the least."""
         self.dispatchers = max(1, sum("dispatch" in one.roles for one in there))
 
-    def _taken(self, tx: Transaction, ended: Collection[str], silent: Collection[str], wanted: Collection[str]) -> None:
+    def _taken(
+        self,
+        tx: Transaction,
+        ended: Collection[str],
+        silent: Collection[workers.Worker],
+        wanted: Collection[str],
+    ) -> None:
         now = self._clock.now()
-        for names, reason in ((ended, "ended without a word"), (silent, "silent for its lease")):
+        read = {one.name: one.commits for one in workers.there(tx.conn)} if silent else {}
+        still = [one.name for one in silent if read.get(one.name) == one.commits]  # it may have written since the look
+        for names, reason in ((ended, "ended without a word"), (still, "silent for its lease")):
             if names:
                 log.warning("worker.gone", workers=sorted(names), reason=reason)
                 workers.sign_off(tx, names, at=now, reason=reason)
-        if ended or silent:
+        if ended or still:
             found = workers.take_over(tx, at=now, keep_waiting=self._keep_waiting)
             log.warning("worker.taken_over", **found)
         for name in wanted:

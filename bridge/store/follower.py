@@ -96,16 +96,18 @@ class Follower:
                 self._ending.wait(AGAIN)
 
     def _words(self, conn: psycopg.Connection[Any]) -> set[str]:
-        """The topics that others told; returns when there is a word of them, or when it is time to look."""
+        """The topics that others told; returns when there is a word of them, or when it is time to look. Its own word
+        of a destination counts too: else another's, behind it, were none to who knows but the one before it.
+        """
         by = time.monotonic() + self._poll
         while not self._ending.is_set() and (left := by - time.monotonic()) > 0:
             topics: set[str] = set()
             spoken = False
             for word in conn.notifies(timeout=min(left, SLICE), stop_after=1):
                 who, _, said = word.payload.partition(" ")
-                if who != self._own:
-                    spoken = True
-                    topics |= set(said.split(",")) & TOPICS
+                told = set(said.split(",")) & (TOPICS if who != self._own else {"destination"})
+                spoken = spoken or who != self._own or bool(told)
+                topics |= told
             if spoken:
                 return topics
         return set()

@@ -26,6 +26,8 @@ FOR_EVER = 1e12
 """Seconds: longer than any order is waited for."""
 LONGEST_WAIT = 960_000
 """Milliseconds: a little more than the longest time that a message waits by itself (failures.md F14)."""
+AFTER_INTERRUPTION = 5000
+"""Milliseconds until a message whose work was interrupted is taken up again."""
 GONE = "destination_gone"
 """Reason of a RETRY: the settings name its destination no more. A start looks again."""
 ANY_SIZE = 2**63 - 1
@@ -206,6 +208,22 @@ _UNREAD = Prepared(
 )
 
 
+_UNREAD_FROM = Prepared(
+    sa.select(message.c.id).where(
+        message.c.state.in_(_written(State.RECEIVED)),
+        _open(message),
+        message.c.kind == "hl7",
+        message.c.id >= sa.bindparam("first"),
+        message.c.id < sa.bindparam("own"),
+    )
+)
+
+
+def unread_from(conn: sa.Connection, first: int, before: int) -> list[int]:
+    """The HL7 messages from one on, before another, that are kept and not yet understood."""
+    return list(_UNREAD_FROM.run(conn, {"first": first, "own": before}).scalars())
+
+
 def is_unread_before(conn: sa.Connection, message_id: int) -> bool:
     """Whether an older HL7 message is kept and not yet understood: it counts for those behind it."""
     return _UNREAD.run(conn, {"own": message_id}).first() is not None
@@ -332,13 +350,14 @@ def waits(conn: sa.Connection, destination: str) -> bool:
 
 
 def release(tx: Transaction, message_id: int, *, at: datetime) -> None:
-    """Give a message back whose work was interrupted before its intention was written: somebody takes it up again."""
-    move(tx, message_id, State.UPLOADING, State.READY, at=at, reason="interrupted")
-    tx.conn.execute(
-        message.update().where(message.c.id == message_id, message.c.state.in_([State.READY, State.RETRY])),
-        {"owner": None},
-    )
-    tx.notify("ready", message_id)
+    """Give a message back whose work was interrupted before its intention was written: somebody takes it up again, but
+    not at once, since what interrupted it may be there still.
+    """
+    again = millis(at) + AFTER_INTERRUPTION
+    for before in (State.UPLOADING, State.READY, State.RETRY):
+        if move(tx, message_id, before, State.RETRY, at=at, reason="interrupted", next_at=again, owner=None):
+            tx.notify("ready", message_id)
+            return
 
 
 def next_due(conn: sa.Connection, destination: str) -> int | None:
@@ -403,6 +422,16 @@ def recover(
         {"next_at": millis(at)},
     )
     return {"in_doubt": len(doubts), "resumed": len(cut)}
+
+
+def wake_on_hold(tx: Transaction, *, at: datetime) -> None:
+    """Whatever waits for the release of an order looks again whether it is its own: by which number, or by whose
+    decision, it came to that order only it can say.
+    """
+    waiting = sa.select(message.c.id).where(
+        message.c.state.in_(_written(State.RETRY)), _open(message), message.c.reason == ON_HOLD
+    )
+    wake_waiting(tx, tx.conn.execute(waiting.order_by(message.c.id)).scalars().all(), at=at, reason=ON_HOLD)
 
 
 def wake_waiting(tx: Transaction, message_ids: Collection[int], *, at: datetime, reason: str = AWAITING_ORDER) -> None:

@@ -220,6 +220,8 @@ class PostgresStore(GroupedStore):
         if own is None:
             self._fence(conn)
         if own.commits != self._commits + 1:
+            if own.commits <= self._commits:
+                self._shut(conn)
             self._break(
                 Fenced("the database went back: what was committed is not in it. It is not the newest of its line"),
                 "store.history_lost",
@@ -232,6 +234,14 @@ class PostgresStore(GroupedStore):
         self._newest_before = own.newest
         self._turn_at = began
         self._marked = True
+
+    def _shut(self, conn: sa.Connection) -> None:
+        """The others may have lost nothing of their own, and gone on: they hear of it at their next turn, and a start
+        at once, however new the database has become since.
+        """
+        if not quarantine.reason(conn):
+            quarantine.begin(conn, "what a process had committed is not in it any more")
+        postgres_turn.end(conn, "")
 
     def _take_turn(self, conn: sa.Connection) -> postgres_turn.Own | None:
         """A session that ended since the last commit is replaced: nothing was begun in it, and nobody need know."""

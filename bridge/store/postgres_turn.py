@@ -37,8 +37,11 @@ _END_IDLE = (
     "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
     "WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid AND l.objsubid = 1 "
     "AND l.classid = %s AND l.objid = %s AND a.datname = current_database() "
-    "AND a.state LIKE 'idle in transaction%%' AND a.state_change < clock_timestamp() - %s * interval '1 second'"
+    "AND (a.state LIKE 'idle in transaction%%' OR a.wait_event = 'ClientWrite') "
+    "AND a.state_change < clock_timestamp() - %s * interval '1 second'"
 )
+"""A process that stands still while rows come to it leaves its session active, writing to a socket that is full: no
+time-out of the server's ends that one. Its `state_change` is when the statement began."""
 _WORD = sql.SQL("SELECT pg_notify('bridge', {word})")
 
 

@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from bridge.dispatch.cardio.client import CardioClient
+from bridge.domain.outcome import NotSent, Outcome
 from bridge.sandbox.cardio_api import Sandbox
 from bridge.settings import host_port
-from bridge.store import untold
+from bridge.store import line, untold
 from bridge.store.schema import number
 from tests.acceptance.acting_house import Ended, made_tags, messages, posts, tag_in_doubt, trail
 from tests.acceptance.receiver import acknowledge, field_of, receiving
 from tests.acceptance.scene import House, OpenHouse, order
 from tests.acceptance.test_ecg_to_task import _store_bytes, recording
+from tests.acceptance.two_apis import api, beside, stands, to_north
 
 MAPPING = '[fields.device_id]\nconstant = "CART-7"\n'
 
@@ -193,6 +196,34 @@ async def test_f5_an_object_that_was_refused_is_looked_at_and_discarded(house: O
         assert (await messages(it, "discard", row.id, "--reason", "cut on its way")).status == 0
         assert await it.store(path) == 0
         await it.until(lambda rows: len(rows) == 2 and rows[1].state == "CREATED")
+
+
+async def test_f42_a_message_whose_destination_is_gone_is_discarded_and_its_patients_later_work_goes_on(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreachable(self: CardioClient, body: bytes) -> Outcome:
+        return NotSent("refused")
+
+    soon = {"BRIDGE_HL7__REPLY_BUDGET": "0.1"}
+    async with api() as north:
+        with monkeypatch.context() as patch:
+            patch.setattr(CardioClient, "create_tasks", unreachable)
+            async with house(**beside(north), **soon) as it:
+                await it.hl7(to_north("N1", "PL-N1"))
+                await it.until(stands("N1", "RETRY", "unreachable"))
+        async with house(sandbox=it.sandbox, **soon) as it:
+            gone, *_ = await it.until(stands("N1", "RETRY", line.GONE))
+            await it.hl7(order("C2", "PL-2"))
+            await it.until(stands("C2", "READY"))
+            shown = (await messages(it, "show", gone.id)).out
+            assert f"bridge messages discard {gone.id} --reason TEXT" in shown
+            assert (await messages(it, "discard", gone.id, "--reason", "that house is closed")).status == 0
+            await it.until(stands("C2", "CREATED"))
+            row = next(r for r in await it.messages() if r.id == gone.id)
+            assert (row.state, row.reason) == ("CANCELLED", "discarded")
+            drafts = (await it.show(gone.id))["tasks"]
+            assert [(t["state"], t["reason"]) for t in drafts] == [("CANCELLED", "discarded")]
+            assert north.calls() == []
 
 
 async def test_f28_a_message_that_the_bridge_failed_on_is_released_once_it_is_mended(

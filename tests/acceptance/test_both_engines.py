@@ -125,6 +125,7 @@ def samples(conn: sa.Connection) -> dict[str, list[Any]]:
         "low": [0], "high": [9999], "zone": [ZoneInfo("Europe/Berlin"), UTC], "kinds": [["hl7"]],
         "order": numbers, "control_id": _column(conn, "SELECT DISTINCT control_id FROM message"),
         "of_patients": [True, False],
+        "first": [0, 5], "line.unread_from.before": [5, 9999],
         "one": [prune.Going("x", "y")], "patients.record_of.identifier": patients, "case": [""],
     }  # fmt: skip
 

@@ -69,7 +69,7 @@ async def test_what_waits_is_begun_in_the_transaction_that_claims_it(house: Open
     ("error", "standing"),
     [
         (ValueError("it cannot be decided"), ("HELD", "poison")),
-        (StoreError("what it needs cannot be read"), ("READY", "")),
+        (StoreError("what it needs cannot be read"), ("RETRY", "interrupted")),
     ],
 )
 async def test_f28_one_that_cannot_be_begun_holds_up_none_that_is_claimed_with_it(

@@ -15,9 +15,10 @@ from bridge.dispatch import policy
 from bridge.dispatch.cardio.client import CardioClient
 from bridge.dispatch.cardio.response import Response, outcome_of, read_task_ids, read_upload_id
 from bridge.dispatch.deciding import Deciding
-from bridge.dispatch.recordings import UPLOADS
-from bridge.domain.outcome import NotSent, Outcome
+from bridge.dispatch.recordings import UPLOADS, Recordings
+from bridge.domain.outcome import NotSent, Outcome, Refused
 from bridge.domain.recording import Recording
+from bridge.errors import StoreError
 from bridge.sandbox.peer import PeerError
 from bridge.serving import open_socket, serving
 from bridge.store.listing import Row
@@ -183,6 +184,53 @@ async def test_f32_an_order_on_hold_that_is_sent_once_more_makes_one_task_when_i
         await it.hl7(change("RL", "H2"))
         assert [row.state for row in await it.settled(5)] == ["CREATED", "CREATED", "DONE", "DONE", "DONE"]
         assert numbers(it) == ["ACCPL-0", "ACCPL-1"]
+
+
+async def test_f32_an_order_that_was_refused_and_comes_again_while_on_hold_is_made_when_it_is_released(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits under a message of its own, which the order does not know."""
+
+    async def refuse(self: CardioClient, body: bytes) -> Outcome:
+        return Refused(400, "invented", None)
+
+    async with house(BRIDGE_HL7__REPLY_BUDGET="0.1") as it:
+        with monkeypatch.context() as patch:
+            patch.setattr(CardioClient, "create_tasks", refuse)
+            await it.hl7(order())
+            await it.until(stands(0, "REJECTED", "api_refused"))
+        await it.hl7(change("HD", "H1"))
+        assert field_of(await it.hl7(order("C2")), "MSA", 3) == PENDING
+        await it.until(stands(2, "RETRY", "order_on_hold"))
+        await it.hl7(change("RL", "H2"))
+        assert (await it.until(stands(2, "CREATED")))[2].task_ids
+        assert numbers(it) == ["ACCPL-1"]
+
+
+async def test_f24_a_recording_that_the_store_interrupts_is_taken_up_again_after_a_pause(
+    house: OpenHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that refuses at once, or a full disk, was asked a hundred times a second, with two events each."""
+    clock, tried = VirtualClock(), 0
+
+    async def refuse(*_: Any) -> None:
+        nonlocal tried
+        tried += 1
+        raise StoreError("invented")
+
+    async with house(clock=clock) as it:
+        with monkeypatch.context() as patch:
+            patch.setattr(Recordings, "deliver", refuse)
+            assert await it.store(recording(tmp_path)) == 0
+            await it.until(stands(0, "RETRY", "interrupted"))
+            clock.jump(4.0)
+            assert field_of(await it.hl7(order("C2", "PL-2", patient="4712")), "MSA", 3) == "task=4711"
+            assert tried == 1
+            clock.jump(1.5)
+            await it.until(lambda rows: rows[0].attempts == 2 and stands(0, "RETRY", "interrupted")(rows))
+            assert tried == 2
+        clock.jump(5.5)
+        await it.until(stands(0, "CREATED"))
 
 
 # --- ended in the middle of a POST (F10, F11) ------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Long uploads, limits and lost sessions: what one recording meets costs the others no more than its place."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from bridge.domain.outcome import Outcome
 from bridge.sandbox.cardio_uploads import Unknowns
 from bridge.sandbox.ecg_object import build, write
 from bridge.sandbox.ecg_signal import ecg
-from tests.acceptance.scene import OpenHouse, order
+from tests.acceptance.scene import OpenHouse, gather, order
 from tests.acceptance.test_ecg_to_task import MAX, START, recording
 from tests.acceptance.virtual_clock import VirtualClock
 
@@ -112,6 +113,14 @@ async def test_a_rate_is_kept_by_orders_and_recordings_together(
         await it.until(flies)
     assert len(at) == 6
     assert all(moment >= began + 10 * number for number, moment in enumerate(sorted(at)))
+
+
+async def test_recordings_behind_a_rate_go_out_at_its_pace(house: OpenHouse, tmp_path: Path) -> None:
+    """The token that lets the next one go is awaited, and not the look at the line that comes twice a minute."""
+    paths = [recording(tmp_path, seed=f"r{n}", subject=replace(MAX, id=f"P{n}")) for n in range(8)]
+    async with house(BRIDGE_CARDIO__RATE="2", BRIDGE_CARDIO__IN_FLIGHT="2") as it:
+        assert await gather(*(it.store(path) for path in paths)) == [0] * 8
+        assert {row.state for row in await it.settled(8)} == {"CREATED"}
 
 
 async def test_the_orders_of_one_message_go_out_together_and_those_behind_it_wait_for_their_turn(

@@ -7,9 +7,12 @@ import pytest
 import sqlalchemy as sa
 
 from bridge.dispatch import apart
+from bridge.dispatch.entering import Entering
+from bridge.errors import StoreError
 from bridge.settings import Settings
 from bridge.store import line
 from bridge.store.payloads import Payloads
+from bridge.store.port import Transaction
 from bridge.store.schema import message
 from tests.acceptance.scene import OpenHouse, order
 
@@ -90,3 +93,34 @@ async def test_f28_a_trial_that_hangs_or_takes_too_much_does_not_survive(
         hanging.chmod(0o700)
         monkeypatch.setattr(apart.sys, "executable", str(hanging))
         assert not await apart.survive([claimed], payloads, Settings())
+
+
+async def test_what_came_behind_a_message_that_could_not_be_kept_waits_for_it(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read together, and each is entered by itself: of one patient, an older word must not be the last."""
+    async with house() as it:
+        await it.hl7(order("C1", "PL-1"))
+    engine = sa.create_engine(f"sqlite:///{it.folder}/bridge.db")
+    with engine.begin() as conn:
+        for number in range(2, 8):
+            conn.execute(sa.insert(message).values(
+                kind="hl7", type="ORM^O01", state="RECEIVED", received_at=0, sender="HIS|TEST", listener="hl7",
+                control_id=f"C{number}", raw=order(f"C{number}", f"PL-{number}").encode(), attempts=0,
+            ))  # fmt: skip
+    engine.dispose()
+    real, failed = Entering.enter, list[int]()
+
+    def enter(self: Entering, tx: Transaction, claimed: line.Claimed, *more: Any) -> Any:
+        if b"PL-3" in (claimed.raw or b"") and not failed:
+            failed.append(claimed.id)
+            raise StoreError("invented")
+        return real(self, tx, claimed, *more)
+
+    monkeypatch.setattr(Entering, "enter", enter)
+    async with house(sandbox=it.sandbox) as again:
+        rows = await again.settled(7)
+    assert {row.state for row in rows} == {"CREATED"}
+    assert len(failed) == 1
+    made = [again.sandbox.tasks[number].request["investigation_id"] for number in sorted(again.sandbox.tasks)]
+    assert made == [f"ACCPL-{number}" for number in range(1, 8)]

@@ -1,9 +1,16 @@
 """The line of each destination: what goes there, and nothing of another's."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
+from bridge.clock import SystemClock
+from bridge.dispatch.destinations import Destinations
+from bridge.dispatch.policy import Created, Decision, InDoubt, PauseDestination, Reason, Retry
 from bridge.domain.states import State
+from bridge.settings import CardioSettings
 from bridge.store import destinations, inbox, line
 from bridge.store.grouped import GroupedStore
 from bridge.store.port import Notice
@@ -168,3 +175,75 @@ async def test_f42_a_resend_is_told_where_the_first_one_went(store: GroupedStore
     )
     again = await store.write(lambda tx: inbox.keep(tx, arrival))
     assert (again.known, again.destination) == (True, "a")
+
+
+class Noting:
+    """Dispatchers of one destination on a store, and how often one of them noted how it is."""
+
+    def __init__(self, store: GroupedStore, number: int) -> None:
+        document = {"base_url": "http://127.0.0.1:9", "organization_path": "o", "token": "t"}
+        settings = CardioSettings.model_validate(document)
+        self._store = store
+        self._all = [Destinations(settings, store, SystemClock()) for _ in range(number)]
+        self.noted: list[bool] = []
+
+    async def begin(self) -> None:
+        for one in self._all:
+            await one.begin()
+        write = self._store.write
+
+        async def counted(work: Any) -> Any:
+            done = await write(work)
+            self.noted.append(await self.is_down())
+            return done
+
+        self._store.write = counted  # type: ignore[method-assign]
+
+    async def outcome(self, number: int, decision: Decision) -> None:
+        await self._all[number].note(self._all[number].first, decision)
+
+    async def is_down(self) -> bool:
+        name = self._all[0].first.name
+        return await self._store.read(lambda conn: destinations.is_down(conn, name))
+
+    async def aclose(self) -> None:
+        for one in self._all:
+            await one.aclose()
+
+
+@pytest.fixture
+async def noting(store: GroupedStore, heard: list[Notice]) -> AsyncIterator[Noting]:
+    """Two of them, which have begun, behind what a process hears first (`heard`)."""
+    it = Noting(store, 2)
+    await it.begin()
+    yield it
+    await it.aclose()
+
+
+async def test_what_a_dispatcher_noted_that_ended_since_is_gainsaid_by_one_that_is_well(noting: Noting) -> None:
+    """Else every sender is told for ever that his task is pending, while all of them are made."""
+    await noting.outcome(1, Created((1,)))
+    await noting.outcome(0, PauseDestination(Reason.TOKEN_REFUSED))
+    assert await noting.is_down()
+    for number in range(5):
+        await noting.outcome(1, Created((number,)))
+    assert not await noting.is_down()
+    assert noting.noted == [True, False], "once each, and nothing for a task beside it"
+
+
+async def test_who_goes_on_to_find_it_down_says_so_again(noting: Noting) -> None:
+    unreachable = Retry(1.0, Reason.UNREACHABLE, pause_destination=True)
+    for decision in (unreachable, unreachable):
+        await noting.outcome(0, decision)
+    await noting.outcome(1, Created((1,)))
+    await noting.outcome(0, unreachable)
+    assert noting.noted == [True, False, True]
+
+
+async def test_an_outcome_that_is_in_doubt_itself_gainsays_nobody(noting: Noting) -> None:
+    """The API answers 502 to all: the second of them has seen it once."""
+    await noting.outcome(0, PauseDestination(Reason.WRONG_ADDRESS))
+    await noting.outcome(1, InDoubt(Reason.ANSWER_LOST))
+    assert await noting.is_down()
+    await noting.outcome(1, Created((1,)))
+    assert not await noting.is_down()

@@ -59,6 +59,13 @@ async def sign_of_life(store: PostgresStore) -> None:
     await store.write(lambda tx: None)
 
 
+def patient_for(milliseconds: int) -> str:
+    """How a turn begins of whoever waits no longer for it."""
+    own = f"lock_timeout = {round(2000 * postgres_turn.IDLE)};"
+    assert own in postgres_turn.BEGIN
+    return postgres_turn.BEGIN.replace(own, f"lock_timeout = {milliseconds};")
+
+
 async def test_whose_row_was_taken_writes_nothing_any_more_and_ends(join: Join) -> None:
     silent, other = join(), join()
     told: list[bool] = []
@@ -130,6 +137,55 @@ async def test_who_was_frozen_himself_takes_nobody_over(join: Join) -> None:
     assert [one.name for one in await other.read(workers.there)] == [other.worker], "it is silent after all"
     with pytest.raises(Fenced):
         await sign_of_life(quiet)
+
+
+async def test_a_time_in_which_nobody_could_write_makes_nobody_silent(
+    join: Join, shared_database: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit that waits for its standby, a long migration, a server that only reads: each saw the others stand still,
+    and the first one that could write again signed off all the rest.
+    """
+    quiet, other = join(lease=LEASE), join(lease=LEASE)
+    clock = VirtualClock()
+    crew = Crew(other, clock)
+    await crew._look()
+    with monkeypatch.context() as shortly, shared_database.begin() as conn:
+        shortly.setattr(postgres_turn, "BEGIN", patient_for(20))
+        conn.execute(sa.text(f"SELECT pg_advisory_xact_lock({postgres_turn.LOCK})"))
+        for _ in range(2 * workers.SURELY):
+            clock.jump(QUARTER)
+            with pytest.raises(StoreError):
+                await crew._look()
+    await crew._look()
+    await sign_of_life(quiet)
+    for _ in range(workers.SURELY + 1):
+        clock.jump(QUARTER)
+        await crew._look()
+    assert [one.name for one in await other.read(workers.there)] == [other.worker], "it is silent after all"
+
+
+async def test_who_writes_between_the_look_and_its_own_turn_is_not_silent(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn may be waited for longer than another one needs to give a sign of life."""
+    late, silent, other = join(lease=LEASE), join(lease=LEASE), join(lease=LEASE)
+    clock = VirtualClock()
+    crew = Crew(other, clock)
+    for _ in range(workers.SURELY):
+        await crew._look()
+        clock.jump(QUARTER)
+    read = other.read
+
+    async def read_and_wait(work: Any) -> Any:
+        found = await read(work)
+        await sign_of_life(late)
+        return found
+
+    monkeypatch.setattr(other, "read", read_and_wait)
+    await crew._look()
+    assert [one.name for one in await read(workers.there)] == [late.worker, other.worker]
+    with pytest.raises(Fenced):
+        await sign_of_life(silent)
 
 
 async def test_nothing_is_sent_by_who_was_silent_for_half_a_lease(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,8 +288,7 @@ def frozen(emptied: sa.URL, tmp_path: Path, request: pytest.FixtureRequest, monk
     address = emptied.render_as_string(hide_password=False)
     command = [sys.executable, "-c", _FROZEN, address, str(tmp_path / "frozen"), str(request.param)]
     if not request.param:
-        ours = postgres_turn.BEGIN.replace(f"lock_timeout = {round(2000 * postgres_turn.IDLE)};", "lock_timeout = 300;")
-        monkeypatch.setattr(postgres_turn, "BEGIN", ours)
+        monkeypatch.setattr(postgres_turn, "BEGIN", patient_for(300))
         monkeypatch.setattr(postgres_turn, "IDLE", 0.1)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
         assert child.stdout is not None
@@ -259,3 +314,33 @@ async def test_a_process_that_is_frozen_inside_a_transaction_does_not_keep_the_o
     told = await asyncio.to_thread(frozen.stdout.read)
     assert told.splitlines()[-2:] == ["StoreError", "False"]  # below what it logs
     assert len(await states(store)) == 2
+
+
+_STREAM = b"SELECT repeat('x', 1000000) FROM generate_series(1, 200)"
+_STATE = "SELECT state, wait_event FROM pg_stat_activity WHERE pid = :pid"
+
+
+async def test_a_process_that_is_frozen_while_rows_come_to_it_does_not_keep_the_others_waiting(
+    join: Join, shared_database: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session is not idle: the server writes to a socket that nobody reads, and ends nothing by itself."""
+    store = join()
+    monkeypatch.setattr(postgres_turn, "BEGIN", patient_for(300))
+    monkeypatch.setattr(postgres_turn, "IDLE", 0.1)
+    with shared_database.connect() as stuck, shared_database.connect() as look:
+        raw: Any = stuck.connection.driver_connection
+        raw.execute(postgres_turn.BEGIN, prepare=False)
+        raw.pgconn.send_query(_STREAM)
+        raw.pgconn.flush()
+        by = time.monotonic() + 30
+        while tuple(look.execute(sa.text(_STATE), {"pid": raw.info.backend_pid}).one()) != ("active", "ClientWrite"):
+            look.rollback()  # one transaction sees one state of all sessions
+            assert time.monotonic() < by
+            await asyncio.sleep(0.01)
+        with pytest.raises(StoreError):  # whoever waits in vain ends it
+            await store.write(lambda tx: inbox.keep(tx, arrival("mine")))
+        kept = await store.write(lambda tx: inbox.keep(tx, arrival("mine")))
+        assert not kept.known
+        look.rollback()
+        assert look.execute(sa.text(_STATE), {"pid": raw.info.backend_pid}).first() is None
+        stuck.invalidate()

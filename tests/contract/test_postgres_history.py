@@ -85,8 +85,29 @@ async def test_f41_a_database_that_was_put_back_under_a_process_ends_it(
     assert told == [True]
     await asyncio.to_thread(store.close)
     again = begun(live, tmp_path)
-    assert again.quarantine == "it was written in another database: it was restored"
+    assert again.quarantine == "what a process had committed is not in it any more"
     again.close()
+
+
+async def test_f41_who_lost_nothing_of_its_own_stops_too_and_whoever_starts_sends_nothing(
+    live: sa.URL, tmp_path: Path
+) -> None:
+    """An asynchronous standby is promoted: one process's newest commit is gone, and the other has gone on since."""
+    loser, other = begun(live, tmp_path / "loser"), begun(live, tmp_path / "other")
+    await kept(loser, "a", "b")
+    engine = writer_engine(live)
+    with engine.begin() as conn:
+        conn.exec_driver_sql("DELETE FROM event WHERE id = (SELECT max(id) FROM event)")
+        conn.execute(sa.text("UPDATE worker SET commits = commits - 1 WHERE name = :name"), {"name": loser.worker})
+    engine.dispose()
+    await kept(other, "c", "d", "e")
+    assert "went back" in str(await fenced(loser))
+    assert "quarantine began" in str(await fenced(other))
+    for store, folder in ((loser, "loser"), (other, "other")):
+        await asyncio.to_thread(store.close)
+        again = begun(live, tmp_path / folder)
+        assert again.quarantine == "what a process had committed is not in it any more"
+        again.close()
 
 
 async def test_f41_a_database_from_before_the_process_ends_it(postgres: Server, live: sa.URL, tmp_path: Path) -> None:

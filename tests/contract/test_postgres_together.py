@@ -137,6 +137,19 @@ async def test_a_destination_that_another_process_found_down_is_told(join: Join)
     await ears.until(lambda: ("a", True) in [one.value for one in ears.notices if one.topic == "destination"])
 
 
+async def test_what_is_said_of_a_destination_back_and_forth_is_told_each_time(join: Join) -> None:
+    """Whoever does not look at its own word knows but the one before it, to which another's is no change."""
+    first, second = join(poll=60.0), join(poll=60.0)
+    ears = {first: Ears(first), second: Ears(second)}
+    await first.write(lambda tx: destinations.begin(tx, ["a"], at=NOW))
+    for speaker, hearer, down in ((first, second, True), (second, first, False), (first, second, True)):
+        ears[hearer].notices.clear()
+        note = functools.partial(destinations.note, down=down, at=NOW, reason="unreachable" if down else "")
+        await speaker.write(lambda tx, note=note: note(tx, "a"))  # type: ignore[misc]
+        wanted = ("destination", ("a", down))
+        await ears[hearer].until(lambda: wanted in [(one.topic, one.value) for one in ears[hearer].notices])  # noqa: B023
+
+
 async def test_no_two_processes_have_one_patient_in_hand(join: Join) -> None:
     """Four at once, each for whatever is due: at most one of each patient, and always its oldest."""
     stores = [join() for _ in range(4)]

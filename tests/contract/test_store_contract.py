@@ -19,7 +19,7 @@ from bridge.errors import StoreConflict, StoreError
 from bridge.store import book, inbox, line, listing, patients, tasks
 from bridge.store.grouped import GroupedStore
 from bridge.store.port import Notice
-from bridge.store.schema import event, mark, message, metadata
+from bridge.store.schema import event, mark, message, metadata, millis
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -301,7 +301,10 @@ async def test_f24_work_that_was_interrupted_is_given_back(store: GroupedStore) 
     await store.write(lambda tx: inbox.move(tx, uploading, State.READY, State.UPLOADING, at=NOW))
     for message_id in (waiting, uploading):
         await store.write(lambda tx, i=message_id: line.release(tx, i, at=NOW))  # type: ignore[misc]
-    claimed = await store.write(lambda tx: line.claim(tx, "me", 10, at=NOW))
+    assert await store.write(lambda tx: line.claim(tx, "me", 10, at=NOW)) == [], "not at once"
+    assert await store.read(lambda conn: line.next_due(conn, "")) == millis(NOW) + line.AFTER_INTERRUPTION
+    later = NOW + timedelta(milliseconds=line.AFTER_INTERRUPTION)
+    claimed = await store.write(lambda tx: line.claim(tx, "me", 10, at=later))
     assert [c.id for c in claimed] == [waiting, uploading]
 
 

@@ -9,9 +9,65 @@ from bridge.domain.states import State
 from bridge.store import commitments, inbox, outbound, untold
 from bridge.store.grouped import GroupedStore
 from bridge.store.port import Transaction
+from bridge.store.schema import millis
 from bridge.store.untold import Queue
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def tell(tx: Transaction, control_id: str, order_key: str | None, *, address: str = "127.0.0.1:1") -> int:
+    """One more message of ours that waits; its id."""
+    arrival = inbox.Arrival("hl7", "ORM^O01", NOW, "hl7", "127.0.0.1", "HIS|TEST", None, f"d{control_id}")
+    told: dict[str, Any] = {"kind": "task_ids", "listener": "hl7", "order_key": order_key, "body": b"MSH"}
+    kept = inbox.keep(tx, arrival, state=State.DONE)
+    outbound.add(tx, message_id=kept.id, address=address, control_id=control_id, at=NOW, **told)
+    return kept.id
+
+
+def refuse(tx: Transaction, address: str, seconds: float) -> None:
+    """The next one that is due there is answered AE."""
+    due = outbound.next_due(tx.conn, address, at=NOW)
+    assert due is not None
+    outbound.put_back(tx, due, reason="AE", refused=True, seconds=seconds, at=NOW)
+
+
+async def test_f44_what_stands_behind_a_refused_one_of_its_patient_is_not_due(store: GroupedStore) -> None:
+    """Else whoever tells looks again and again, and finds nothing to tell."""
+    here, there = "127.0.0.1:1", "127.0.0.1:2"
+
+    def work(tx: Transaction) -> None:
+        tell(tx, "A", "4711")
+        tell(tx, "B", "4711")
+        refuse(tx, here, 60)
+
+    await store.write(work)
+    after = millis(NOW + timedelta(seconds=60))
+    assert await store.read(outbound.addresses) == {here: after}
+    assert await store.read(lambda conn: outbound.next_due(conn, here, at=NOW)) is None
+
+    def elsewhere(tx: Transaction) -> None:
+        tell(tx, "C", "4711", address=there)
+
+    await store.write(elsewhere)  # the same patient at another receiver waits for nobody
+    assert await store.read(outbound.addresses) == {here: after, there: millis(NOW)}
+    await store.write(lambda tx: tell(tx, "D", "4712"))
+    assert await store.read(outbound.addresses) == {here: millis(NOW), there: millis(NOW)}
+
+
+async def test_f44_without_a_patient_they_do_not_wait_for_each_other(store: GroupedStore) -> None:
+    address = "127.0.0.1:1"
+
+    def work(tx: Transaction) -> int:
+        tell(tx, "A", None)
+        behind = tell(tx, "B", None)
+        refuse(tx, address, 60)
+        return behind
+
+    behind = await store.write(work)
+    assert await store.read(outbound.addresses) == {address: millis(NOW)}
+    due = await store.read(lambda conn: outbound.next_due(conn, address, at=NOW))
+    assert due is not None
+    assert due.message_id == behind
 
 
 async def held(store: GroupedStore) -> None:

@@ -213,6 +213,8 @@ class Acting:
             _need_reason(case, asked)
             tasks.drop_unsent(tx, message_id, at=self._clock.now(), reason="discarded")
             self._move(tx, asked, case, State.CANCELLED, reason="discarded", detail={"why": reason, "was": case.reason})
+            if case.is_stranded():
+                tx.notify("ready")  # it stood in line: its patient's later work goes on
             return Acted(message_id, State.CANCELLED, f"message {message_id} is discarded")
 
         return await self._audited.write(asked, work)

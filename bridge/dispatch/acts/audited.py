@@ -132,6 +132,7 @@ def look(conn: Connection, answers: Answers, message_id: int) -> tuple[Any, Case
         told_no=answers.told_no(conn, message_id, row.kind, row.answer_code),
         with_task_fields=bool(document.get("orders") or document.get("recording")),
         in_doubt=any(State(t.state) in _MAY_EXIST for t in tasks.newest(conn, message_id)),
+        in_hand=row.owner is not None,
     )
 
 

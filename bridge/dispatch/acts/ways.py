@@ -11,6 +11,7 @@ from bridge.dispatch.identities import MOVE, REUSED
 from bridge.dispatch.routing import NO_ROUTE, ROUTES_DIFFER
 from bridge.domain.states import UNDER_WAY, State
 from bridge.mapping.matching import HoldReason
+from bridge.store.line import GONE
 from bridge.store.quarantine import REASON as QUARANTINE
 
 
@@ -73,7 +74,9 @@ HELD: dict[str, Held] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What decides: where a message stands. `told_no`: its sender sends it again, as he was told."""
+    """What decides: where a message stands. `told_no`: its sender sends it again, as he was told. `in_hand`: a process
+    is at work on it.
+    """
 
     message_id: int
     kind: str
@@ -82,6 +85,11 @@ class Case:
     told_no: bool
     with_task_fields: bool  # an order or a recording was understood of it
     in_doubt: bool  # one of its tasks may exist
+    in_hand: bool = False
+
+    def is_stranded(self) -> bool:
+        """Whether it waits for a destination that the settings do not name: nothing but a person ends that (F42)."""
+        return self.state is State.RETRY and self.reason == GONE and not self.in_hand
 
     def held(self) -> Held:
         """Why it is held."""
@@ -108,6 +116,7 @@ _ELSEWHERE: dict[State, str] = {
     State.REJECTED: "it was refused: replay it once the cause is mended, or discard it",
     **dict.fromkeys(UNDER_WAY, "the bridge is at work on it, or waits for the destination; look again"),
 }
+_STRANDED = "its destination is not in the settings any more: name it again and start anew, or discard the message"
 _TOLD_NO = "its sender was told no, and to send it again: it can be looked at and discarded"
 _STATES: dict[Action, frozenset[State]] = {
     Action.RELEASE: frozenset({State.HELD}),
@@ -119,6 +128,10 @@ _STATES: dict[Action, frozenset[State]] = {
 
 def why_not(action: Action, case: Case) -> str:
     """Why this cannot be done with it, and what can; empty where it can be tried."""
+    if case.is_stranded():
+        if action is not Action.DISCARD:
+            return _STRANDED
+        return "one of its tasks may exist: name its destination again, and start anew" if case.in_doubt else ""
     if case.state not in _STATES[action]:
         if case.told_no and case.state is State.REJECTED:
             return _TOLD_NO

@@ -21,6 +21,7 @@ from bridge.errors import ActionRefused
 from bridge.mapping.in_force import rules_in_force
 from bridge.settings import Settings
 from bridge.store import audit, listing
+from bridge.store.line import GONE
 from bridge.store.port import Transaction
 from bridge.store.schema import clinical_order, event, message, metadata, millis, number, task
 from bridge.store.sqlite import SqliteStore
@@ -241,6 +242,58 @@ async def test_a_message_with_a_doubt_in_it_is_not_discarded(store: SqliteStore)
 
     number_of = await store.write(set_up)
     with pytest.raises(ActionRefused, match="resolve what is in doubt"):
+        await acting(store).discard(number_of, by="max", reason="seen")
+
+
+@pytest.mark.parametrize(("state", "reason"), [(State.HELD, "poison"), (State.RETRY, GONE)])
+async def test_f42_what_waits_for_a_destination_that_is_gone_is_discarded_as_what_is_held(
+    store: SqliteStore, state: State, reason: str
+) -> None:
+    def set_up(tx: Transaction) -> int:
+        made = insert(tx, state, reason=reason)
+        with_task(tx, made, State.CREATED, position=1, key="br1-a")
+        with_task(tx, made, State.RETRY, position=2, key="br1-b", sent=False, settled_at=None, reason="unreachable")
+        return made
+
+    number_of = await store.write(set_up)
+    acted = await acting(store).discard(number_of, by="max", reason="that ward is closed")
+    assert acted.state == State.CANCELLED
+
+    def ended(conn: sa.Connection) -> tuple[Any, ...]:
+        row = conn.execute(sa.select(message.c.state, message.c.reason, message.c.owner, message.c.next_at)).one()
+        rows = conn.execute(sa.select(task.c.state, task.c.reason, task.c.settled_at).order_by(task.c.position)).all()
+        return tuple(row), [tuple(one) for one in rows]
+
+    created = ("CREATED", "", millis(BEGUN + timedelta(seconds=60)))
+    drafts = [created, ("CANCELLED", "discarded", millis(NOW))]
+    assert await store.read(ended) == (("CANCELLED", "discarded", None, None), drafts)
+
+
+@pytest.mark.parametrize(("reason", "owner"), [(GONE, "somebody"), ("unreachable", None)])
+async def test_f42_what_is_in_hand_or_waits_for_another_reason_is_not_discarded(
+    store: SqliteStore, reason: str, owner: str | None
+) -> None:
+    def set_up(tx: Transaction) -> int:
+        made = insert(tx, State.RETRY, reason=reason)
+        tx.conn.execute(message.update().values(owner=owner))
+        return made
+
+    number_of = await store.write(set_up)
+    before = await store.read(dump)
+    with pytest.raises(ActionRefused, match="the bridge is at work on it"):
+        await acting(store).discard(number_of, by="max", reason="seen")
+    assert await store.read(dump) == before
+
+
+async def test_f42_every_other_act_on_a_message_without_its_destination_names_the_way_out(store: SqliteStore) -> None:
+    number_of = await store.write(lambda tx: insert(tx, State.RETRY, reason=GONE))
+    case = Case(number_of, "dicom", State.RETRY, GONE, told_no=False, with_task_fields=True, in_doubt=False)
+    assert [words for words, _ in commands(case)] == [f"bridge messages discard {number_of} --reason TEXT"]
+    for name in set(ACTIONS) - {"discard"}:
+        with pytest.raises(ActionRefused, match="name it again and start anew, or discard the message"):
+            await ACTIONS[name](acting(store), number_of)
+    await store.write(lambda tx: with_task(tx, number_of, State.IN_DOUBT))
+    with pytest.raises(ActionRefused, match="one of its tasks may exist: name its destination again"):
         await acting(store).discard(number_of, by="max", reason="seen")
 
 

@@ -112,6 +112,8 @@ class NoStore:
     async def write(self, work: Any) -> None:
         return None
 
+    def subscribe(self, listener: Any) -> None: ...
+
     def dispatchers(self) -> int:
         return 1
 
