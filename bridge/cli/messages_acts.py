@@ -56,7 +56,9 @@ def replay(config: Path | None, target: str, reason: str, *, as_json: bool) -> N
 @click.option("--reason", required=True, help="Why; kept in its history and in the audit trail. Name no patient.")
 @_JSON
 def discard(config: Path | None, target: str, reason: str, *, as_json: bool) -> None:
-    """A held or refused message, or one whose destination the settings name no more, never becomes a task, and what waited behind it goes on.
+    """A held or refused message never becomes a task, and what waited behind it goes on.
+
+    So does one whose destination the settings name no more.
 
     outbound:ID and commitment:ID are never told.
     """
