@@ -364,8 +364,9 @@ class Booking:
         for order in book.orders_of_visit(tx.conn, patient.value, visit):
             if not book.under_way(tx.conn, order.id):
                 book.stand(tx, order.id, Standing.CANCELLED, withdrawn_by=message_id)
-                line.wake_on_hold(tx, at=self._clock.now())
                 cancelled.append(order.id)
+        if cancelled:
+            line.wake_on_hold(tx, at=self._clock.now())
         return cancelled
 
 

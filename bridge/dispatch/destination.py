@@ -71,7 +71,7 @@ def client_for(settings: DestinationSettings) -> CardioClient:
 class Destination:
     """One organization of the API. For the loop's own thread; `client` is closed by whoever made the destinations."""
 
-    def __init__(self, settings: DestinationSettings, clock: Clock, dispatchers: Callable[[], int] = lambda: 1) -> None:
+    def __init__(self, settings: DestinationSettings, clock: Clock, dispatchers: Callable[[], int]) -> None:
         self.name = settings.name
         self.settings = settings
         self.client = client_for(settings)

@@ -196,27 +196,14 @@ def claimed_anew(message_id: int, arrival: Arrival, answer: bytes | None, answer
     )
 
 
-_UNREAD = Prepared(
-    sa.select(message.c.id)
-    .where(
-        message.c.state.in_(_written(State.RECEIVED)),
-        _open(message),
-        message.c.kind == "hl7",
-        message.c.id < sa.bindparam("own"),
-    )
-    .limit(1)
+_UNREAD_BEFORE = (
+    message.c.state.in_(_written(State.RECEIVED)),
+    _open(message),
+    message.c.kind == "hl7",
+    message.c.id < sa.bindparam("own"),
 )
-
-
-_UNREAD_FROM = Prepared(
-    sa.select(message.c.id).where(
-        message.c.state.in_(_written(State.RECEIVED)),
-        _open(message),
-        message.c.kind == "hl7",
-        message.c.id >= sa.bindparam("first"),
-        message.c.id < sa.bindparam("own"),
-    )
-)
+_UNREAD = Prepared(sa.select(message.c.id).where(*_UNREAD_BEFORE).limit(1))
+_UNREAD_FROM = Prepared(sa.select(message.c.id).where(*_UNREAD_BEFORE, message.c.id >= sa.bindparam("first")))
 
 
 def unread_from(conn: sa.Connection, first: int, before: int) -> list[int]:

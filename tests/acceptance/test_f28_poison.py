@@ -17,24 +17,28 @@ from bridge.store.schema import message
 from tests.acceptance.scene import OpenHouse, order
 
 
+def leave_unread(folder: Path, *orders: tuple[str, str], attempts: int = 0) -> None:
+    """Orders that were received and not understood before the service ended, each by its control id."""
+    engine = sa.create_engine(f"sqlite:///{folder}/bridge.db")
+    with engine.begin() as conn:
+        for control_id, raw in orders:
+            conn.execute(sa.insert(message).values(
+                kind="hl7", type="ORM^O01", state="RECEIVED", received_at=0, sender="HIS|TEST", listener="hl7",
+                control_id=control_id, raw=raw.encode(), attempts=attempts,
+            ))  # fmt: skip
+    engine.dispose()
+
+
 async def test_f28_a_message_whose_reader_ended_is_tried_apart_before_it_is_read_again(house: OpenHouse) -> None:
     async with house() as it:
         await it.hl7(order("C1", "PL-1"))
 
-    def unread(state: str, attempts: int) -> None:
-        engine = sa.create_engine(f"sqlite:///{it.folder}/bridge.db")
-        with engine.begin() as conn:
-            conn.execute(sa.insert(message).values(
-                kind="hl7", type="ORM^O01", state=state, received_at=0, sender="HIS|TEST", listener="hl7",
-                control_id="C2", raw=order("C2", "PL-2", patient="4712").encode(), attempts=attempts,
-            ))  # fmt: skip
-        engine.dispose()
-
-    unread("RECEIVED", 0)
+    second = ("C2", order("C2", "PL-2", patient="4712"))
+    leave_unread(it.folder, second)
     async with house() as again:
         rows = await again.settled(2)
         assert [(r.control_id, r.state) for r in rows] == [("C1", "CREATED"), ("C2", "CREATED")]
-    unread("RECEIVED", 3)
+    leave_unread(it.folder, second, attempts=3)
     async with house() as third:
         rows = await third.settled(3)
         assert (rows[-1].state, rows[-1].reason) == ("HELD", "poison")
@@ -45,15 +49,7 @@ async def test_f28_what_cannot_be_read_within_the_limits_is_held_and_its_neighbo
 ) -> None:
     async with house() as it:
         await it.hl7(order("C1", "PL-1"))
-    engine = sa.create_engine(f"sqlite:///{it.folder}/bridge.db")
-    with engine.begin() as conn:
-        for number in (2, 3):
-            conn.execute(sa.insert(message).values(
-                kind="hl7", type="ORM^O01", state="RECEIVED", received_at=0, sender="HIS|TEST", listener="hl7",
-                control_id=f"C{number}", raw=order(f"C{number}", f"PL-{number}", patient=f"471{number}").encode(),
-                attempts=0,
-            ))  # fmt: skip
-    engine.dispose()
+    leave_unread(it.folder, *((f"C{n}", order(f"C{n}", f"PL-{n}", patient=f"471{n}")) for n in (2, 3)))
     tried: list[list[str]] = []
 
     async def survive(claimed: list[Any], payloads: Any, settings: Any) -> bool:
@@ -101,14 +97,7 @@ async def test_what_came_behind_a_message_that_could_not_be_kept_waits_for_it(
     """They are read together, and each is entered by itself: of one patient, an older word must not be the last."""
     async with house() as it:
         await it.hl7(order("C1", "PL-1"))
-    engine = sa.create_engine(f"sqlite:///{it.folder}/bridge.db")
-    with engine.begin() as conn:
-        for number in range(2, 8):
-            conn.execute(sa.insert(message).values(
-                kind="hl7", type="ORM^O01", state="RECEIVED", received_at=0, sender="HIS|TEST", listener="hl7",
-                control_id=f"C{number}", raw=order(f"C{number}", f"PL-{number}").encode(), attempts=0,
-            ))  # fmt: skip
-    engine.dispose()
+    leave_unread(it.folder, *((f"C{n}", order(f"C{n}", f"PL-{n}")) for n in range(2, 8)))
     real, failed = Entering.enter, list[int]()
 
     def enter(self: Entering, tx: Transaction, claimed: line.Claimed, *more: Any) -> Any:

@@ -29,7 +29,7 @@ class Still:
 def made(**values: Any) -> Destination:
     clock: Any = Still()
     document = {"base_url": "http://127.0.0.1:9", "organization_path": "o", "token": "t", **values}
-    return Destination(DestinationSettings.model_validate(document), clock)
+    return Destination(DestinationSettings.model_validate(document), clock, lambda: 1)
 
 
 def message(number: int, kind: str = "hl7", size: int = 600) -> line.Claimed:
